@@ -1,0 +1,42 @@
+import { cat } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { causalAttention } from "./functional.ts";
+
+/** How the layers of one forward pass reach keys and values: within the pass, or through a cache. */
+export interface AttentionContext {
+  /**
+   * @param layer index of the calling layer
+   * @param q [total, heads, headDim], rotated
+   * @param k [total, kvHeads, headDim], rotated
+   * @param v [total, kvHeads, headDim]
+   * @returns [total, heads * headDim]
+   */
+  attend(layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor;
+}
+
+/** Every packed sequence sees itself alone, each token the tokens up to it. */
+export function packedAttention(offsets: readonly number[]): AttentionContext {
+  return { attend: (_layer, q, k, v) => attendPacked(offsets, q, k, v) };
+}
+
+/** Causal attention of packed sequences, shapes as in `AttentionContext.attend`. */
+export function attendPacked(offsets: readonly number[], q: Tensor, k: Tensor, v: Tensor): Tensor {
+  const [total, heads, headDim] = q.shape as [number, number, number];
+  const scale = headDim ** -0.5;
+  // libtorch's fast CPU kernel takes equal numbers of heads only; expanding keys and values costs less than the slow one.
+  const keys = expandHeads(k, heads), values = expandHeads(v, heads);
+  const parts: Tensor[] = [];
+  for (let i = 0; i + 1 < offsets.length; i++) {
+    const [from, to] = [offsets[i] ?? 0, offsets[i + 1] ?? 0];
+    const heads = (x: Tensor) => x.slice(0, from, to).transpose(0, 1).unsqueeze(0); // [1, heads, seq, headDim]
+    parts.push(causalAttention(heads(q), heads(keys), heads(values), scale).squeeze(0).transpose(0, 1));
+  }
+  return (parts.length === 1 && parts[0] ? parts[0] : cat(parts)).reshape([total, heads * headDim]);
+}
+
+/** [total, kvHeads, headDim] -> [total, heads, headDim], each key head repeated for the queries that share it. */
+function expandHeads(x: Tensor, heads: number): Tensor {
+  const [total, kvHeads, headDim] = x.shape as [number, number, number];
+  if (kvHeads === heads) return x;
+  return x.unsqueeze(2).expand([total, kvHeads, heads / kvHeads, headDim]).reshape([total, heads, headDim]);
+}

@@ -1,0 +1,99 @@
+import type { DType } from "../native/binding.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { zeros } from "../tensor/create.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+/** One matrix or vector of a block, as it is multiplied: fused projections are one leaf. */
+export interface LeafSpec {
+  name: string;
+  shape: readonly number[];
+}
+
+/** Where a leaf lies in its block's flat buffer, in elements. */
+interface Placement {
+  shape: readonly number[];
+  start: number;
+  size: number;
+}
+
+/** Every leaf starts at a multiple of 64 bytes in bfloat16 and 128 in float32; a misaligned view costs 8 to 29% in thin products. */
+const ALIGNMENT = 32;
+
+/**
+ * The parameters of one block of a model: views into one flat buffer. Matrices, which weight decay applies to, come
+ * first and vectors last, so a block is two ranges for the optimizer. The leaves that autograd sees are detached views,
+ * and in training their gradients are views of one flat float32 buffer into which backward accumulates in place.
+ * The padding between leaves is zero and stays so; no checkpoint has it.
+ */
+export class ParameterBlock {
+  readonly name: string;
+  /** [elements] in the model's dtype: all leaves and the padding between them. */
+  readonly flat: Tensor;
+  /** Elements before this index decay, those from it on do not. */
+  readonly decayEnd: number;
+  readonly #placements = new Map<string, Placement>();
+  readonly #leaves = new Map<string, Tensor>();
+  #gradient: Tensor | undefined;
+
+  constructor(name: string, leaves: readonly LeafSpec[], dtype: DType) {
+    this.name = name;
+    let end = 0;
+    const place = (leaf: LeafSpec): void => {
+      const size = leaf.shape.reduce((product, n) => product * n, 1);
+      this.#placements.set(leaf.name, { shape: leaf.shape, start: end, size });
+      end = Math.ceil((end + size) / ALIGNMENT) * ALIGNMENT;
+    };
+    for (const leaf of leaves) if (leaf.shape.length > 1) place(leaf);
+    this.decayEnd = end;
+    for (const leaf of leaves) if (leaf.shape.length <= 1) place(leaf);
+    this.flat = zeros([end], dtype);
+    for (const leaf of this.#placements.keys()) this.#leaves.set(leaf, this.viewOf(this.flat, leaf));
+  }
+
+  get leafNames(): string[] { return [...this.#placements.keys()]; }
+  has(name: string): boolean { return this.#placements.has(name); }
+  shapeOf(name: string): readonly number[] { return this.#placement(name).shape; }
+
+  /** The leaf that autograd sees. */
+  leaf(name: string): Tensor {
+    const leaf = this.#leaves.get(name);
+    if (!leaf) throw new Error(`internal: block "${this.name}" has no leaf "${name}"`);
+    return leaf;
+  }
+  /** The leaf, or undefined where this model has none (a bias, say). */
+  find(name: string): Tensor | undefined { return this.#leaves.get(name); }
+
+  /** The part of `flat` (any buffer with this block's layout: parameters, gradient, optimizer state) that belongs to a leaf. */
+  viewOf(flat: Tensor, name: string): Tensor {
+    const { start, size, shape } = this.#placement(name);
+    return noGrad(() => flat.detach().slice(0, start, start + size).reshape(shape));
+  }
+
+  /** [elements] float32 gradient of the flat buffer, or undefined while the block is frozen. */
+  get gradient(): Tensor | undefined { return this.#gradient; }
+
+  /** Makes the leaves train: allocates the flat gradient and hangs its views under the leaves. */
+  enableGradients(): void {
+    if (this.#gradient) return;
+    this.#gradient = zeros([this.flat.size], "float32");
+    for (const [name, leaf] of this.#leaves) {
+      leaf.requiresGrad_();
+      leaf.setGrad(this.viewOf(this.#gradient, name));
+    }
+  }
+
+  /** The block no longer trains; its gradient is dropped. */
+  freeze(): void {
+    for (const leaf of this.#leaves.values()) {
+      leaf.setGrad(undefined);
+      leaf.requiresGrad_(false);
+    }
+    this.#gradient = undefined;
+  }
+
+  #placement(name: string): Placement {
+    const placement = this.#placements.get(name);
+    if (!placement) throw new Error(`internal: block "${this.name}" has no leaf "${name}"`);
+    return placement;
+  }
+}
