@@ -1,0 +1,10 @@
+export { CheckpointError, ConfigError, DistributedError, NativeError, OutOfMemoryError, TrainingError } from "./errors.ts";
+export { HybridEngine } from "./engine/hybrid-engine.ts";
+export { CausalLM } from "./model/causal-lm.ts";
+export { RewardModel } from "./model/reward-model.ts";
+export { enableGrad, noGrad } from "./tensor/autograd.ts";
+export { tensor } from "./tensor/create.ts";
+export { Tensor } from "./tensor/tensor.ts";
+export { tidy } from "./tensor/tidy.ts";
+export { Tokenizer } from "./tokenizer/tokenizer.ts";
+export * as data from "./data/data.ts";

@@ -1,0 +1,141 @@
+import { CheckpointError } from "../errors.ts";
+import { indexCopy, linear } from "../nn/functional.ts";
+import { ParameterBlock } from "../nn/parameter-block.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { indices, zeros } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { openCheckpoint } from "./checkpoint-source.ts";
+import type { ForwardOptions } from "./decoder.ts";
+import type { CheckpointEntry } from "./families/family.ts";
+import { type AttentionMask, type PackedRows, packRows, type TokenBatch, unpad } from "./packing.ts";
+import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
+import { type TokenLogprobs, tokenLogprobs } from "./token-logprobs.ts";
+
+/** Which log-probabilities to compute. */
+export interface ScoreOptions {
+  /** `counts[i][t]`: whether token t of row i is scored; the first token of a row never is. Left out: all others. */
+  counts?: readonly (readonly boolean[])[];
+  /** Logits are divided by it; default 1. */
+  temperature?: number;
+}
+
+const HEAD_NAME = "lm_head.weight";
+
+/** A decoder with a language-model head. */
+export class CausalLM extends PretrainedModel {
+  /** The head's own matrix, or undefined where it multiplies by the token table. */
+  readonly head: ParameterBlock | undefined;
+
+  constructor(parts: ModelParts) {
+    super(parts);
+    const { vocabSize, embedding, tiesEmbeddings } = parts.spec;
+    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", [{ name: "weight", shape: [vocabSize, embedding.size] }], parts.dtype);
+  }
+
+  /**
+   * Loads a Hugging Face folder (safetensors) or a `.gguf` file.
+   *
+   * @throws {CheckpointError} for a missing, damaged or unknown checkpoint, naming the file and the tensor
+   */
+  static async load(path: string, options: LoadOptions = {}): Promise<CausalLM> {
+    const source = await openCheckpoint(path);
+    const model = new CausalLM(partsOf(source, options));
+    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || name === "score.weight" || (name === HEAD_NAME && !model.head));
+    if (!model.head && source.names().includes(HEAD_NAME)) checkTied(path, source.read(HEAD_NAME), source.read(model.entries[0]?.name ?? ""));
+    model.fill(source);
+    return model;
+  }
+
+  get architecture(): string { return `${this.family.className}ForCausalLM`; }
+  get blocks(): readonly ParameterBlock[] { return [...this.decoder.blocks, ...(this.head ? [this.head] : [])]; }
+  get entries(): readonly CheckpointEntry[] {
+    const { vocabSize, embedding } = this.spec;
+    const head: CheckpointEntry = { name: HEAD_NAME, shape: [vocabSize, embedding.size], block: "head", leaf: "weight", row: 0 };
+    return [...this.family.entries(this.spec), ...(this.head ? [head] : [])];
+  }
+
+  protected blockOf({ block }: CheckpointEntry): ParameterBlock {
+    if (block === "head" && this.head) return this.head;
+    return decoderBlock(this, block);
+  }
+
+  /** [vocab, embedding size]: what hidden states are multiplied with. */
+  get headWeight(): Tensor { return (this.head ?? this.decoder.embedding).leaf(this.head ? "weight" : "tokens"); }
+
+  /** Hidden states of packed sequences, [total, embedding size]. */
+  hidden(rows: PackedRows, options: ForwardOptions = {}): Tensor {
+    return this.decoder.forward(rows, { runner: this.runner, ...options });
+  }
+
+  /**
+   * Logits of a padded batch, [batch, seq, vocab] in the model's dtype, zero where the mask is.
+   *
+   * @throws {RangeError} when a row is longer than the model's context or has no counted token
+   */
+  forward(tokens: TokenBatch, { attentionMask }: { attentionMask?: AttentionMask } = {}): Tensor {
+    const batch = unpad(tokens, attentionMask);
+    this.checkLengths(batch.rows);
+    const logits = linear(this.hidden(packRows(batch.rows)), this.headWeight);
+    const { vocabSize } = this.spec;
+    const grid = zeros([batch.batchSize * batch.width, vocabSize], logits.dtype);
+    return indexCopy(grid, indices(batch.places), logits).reshape([batch.batchSize, batch.width, vocabSize]);
+  }
+
+  /**
+   * Log-probability of each token after the tokens before it: entry [i, t] is that of token t + 1. [batch, seq - 1]
+   * float32, nats, with gradient; 0 where token t + 1 or all before it are masked.
+   */
+  logprobs(tokens: TokenBatch, { attentionMask, ...options }: { attentionMask?: AttentionMask } & Pick<ScoreOptions, "temperature"> = {}): Tensor {
+    const batch = unpad(tokens, attentionMask);
+    const { logprobs } = this.tokenLogprobs(batch.rows, options);
+    const places: number[] = [];
+    let start = 0;
+    for (const row of batch.rows) {
+      // Token t of a row stands in column c of the grid; its log-probability goes to column c - 1.
+      for (let t = 1; t < row.length; t++) {
+        const place = batch.places[start + t] ?? 0;
+        places.push(Math.floor(place / batch.width) * (batch.width - 1) + (place % batch.width) - 1);
+      }
+      start += row.length;
+    }
+    const grid = zeros([batch.batchSize * (batch.width - 1)]);
+    return indexCopy(grid, indices(places), logprobs).reshape([batch.batchSize, batch.width - 1]);
+  }
+
+  /** Log-probabilities and entropies of the counted tokens of unpadded rows, in order: [counted tokens] float32. */
+  tokenLogprobs(rows: readonly (readonly number[])[], { counts, temperature }: ScoreOptions = {}): TokenLogprobs {
+    this.checkLengths(rows);
+    const packed = packRows(rows);
+    const predictors: number[] = [], targets: number[] = [];
+    for (const [i, row] of rows.entries()) {
+      const start = packed.offsets[i] ?? 0;
+      for (let t = 1; t < row.length; t++) {
+        if (counts && !counts[i]?.[t]) continue;
+        predictors.push(start + t - 1);
+        targets.push(row[t] ?? 0);
+      }
+    }
+    if (targets.length === 0) throw new RangeError("no token is scored: every row has one token only, or nothing counts");
+    const hidden = this.hidden(packed).indexSelect(0, indices(predictors));
+    return tokenLogprobs({ hidden, weight: this.headWeight, targets: indices(targets), temperature });
+  }
+
+  /** Mean negative log-likelihood of each token after those before it, over all counted tokens: [] float32, nats per token, with gradient. */
+  loss(tokens: TokenBatch, { attentionMask }: { attentionMask?: AttentionMask } = {}): Tensor {
+    this.enableGradients();
+    return this.tokenLogprobs(unpad(tokens, attentionMask).rows).logprobs.mean().neg();
+  }
+
+  /** @throws {RangeError} when a row is longer than the model's context */
+  checkLengths(rows: readonly (readonly number[])[]): void {
+    checkLengths(this, rows);
+  }
+}
+
+/** Some checkpoints store a tied head once more; it must be the same matrix, or config.json is wrong about it. */
+function checkTied(path: string, head: Tensor, table: Tensor): void {
+  const same = head.shape.join() === table.shape.join() && noGrad(() => head.equal(table).all().item()) === 1;
+  if (same) return;
+  throw new CheckpointError(`${path}: "${HEAD_NAME}" differs from the token table although config.json says "tie_word_embeddings": true; set it to false if the head is its own matrix`);
+}
+

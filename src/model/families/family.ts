@@ -1,0 +1,85 @@
+import { CheckpointError, ConfigError } from "../../errors.ts";
+import type { DecoderSpec } from "../spec.ts";
+import { llama } from "./llama.ts";
+import { opt } from "./opt.ts";
+
+/** `config.json` as parsed. */
+export type ModelConfig = Readonly<Record<string, unknown>>;
+
+/** One tensor of a checkpoint: which rows of which leaf of which block it fills. */
+export interface CheckpointEntry {
+  name: string;
+  shape: readonly number[];
+  /** "embedding", "final", "head", "score", or the index of a layer. */
+  block: "embedding" | "final" | "head" | "score" | number;
+  leaf: string;
+  /** First row of the leaf; a whole leaf starts at 0. */
+  row: number;
+}
+
+/** A model family: how its `config.json` becomes a decoder, and what its checkpoints call the decoder's parts. */
+export interface Family {
+  modelType: string;
+  /** Prefix of its class names, e.g. "Llama" of LlamaForCausalLM. */
+  className: string;
+  spec(config: ModelConfig): DecoderSpec;
+  /** Every tensor of the decoder (without head), by the names of a CausalLM checkpoint. */
+  entries(spec: DecoderSpec): CheckpointEntry[];
+  /** Tensors that old checkpoints carry and that are computed, not learned. */
+  isComputed?(name: string): boolean;
+}
+
+const families: readonly Family[] = [llama, opt];
+
+/**
+ * The family that reads this configuration.
+ *
+ * @throws {CheckpointError} when `model_type` is missing or of no known family
+ */
+export function familyOf(config: ModelConfig, file: string): Family {
+  const family = families.find((known) => known.modelType === config.model_type);
+  if (family) return family;
+  const found = config.model_type === undefined ? "no model_type" : `model_type ${JSON.stringify(config.model_type)}`;
+  throw new CheckpointError(`${file}: ${found}; tschat runs ${families.map((known) => `"${known.modelType}"`).join(", ")}: choose a model of one of these families`);
+}
+
+/** Typed reading of `config.json`, with the key in every message. */
+export class ConfigReader {
+  readonly #config: ModelConfig;
+  constructor(config: ModelConfig) { this.#config = config; }
+
+  #get(key: string): unknown {
+    const value = this.#config[key];
+    return value === null ? undefined : value;
+  }
+  has(key: string): boolean { return this.#get(key) !== undefined; }
+
+  /** A positive whole number. */
+  count(key: string, fallback?: number): number {
+    const value = this.#get(key) ?? fallback;
+    if (typeof value === "number" && Number.isInteger(value) && value > 0) return value;
+    throw new ConfigError(`config.json: "${key}": expected a positive whole number, found ${JSON.stringify(value) ?? "nothing"}`);
+  }
+  number(key: string, fallback?: number): number {
+    const value = this.#get(key) ?? fallback;
+    if (typeof value === "number" && Number.isFinite(value)) return value;
+    throw new ConfigError(`config.json: "${key}": expected a number, found ${JSON.stringify(value) ?? "nothing"}`);
+  }
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.#get(key) ?? fallback;
+    if (typeof value === "boolean") return value;
+    throw new ConfigError(`config.json: "${key}": expected true or false, found ${JSON.stringify(value)}`);
+  }
+  /** One of the names on the left of `choices`, mapped to the value on its right. */
+  choice<Value>(key: string, choices: Readonly<Record<string, Value>>, fallback: string): Value {
+    const name = this.#get(key) ?? fallback;
+    if (typeof name === "string" && Object.hasOwn(choices, name)) return choices[name] as Value;
+    throw new ConfigError(`config.json: "${key}": expected one of ${Object.keys(choices).join(", ")}, found ${JSON.stringify(name)}`);
+  }
+  /** A nested record, or undefined. */
+  record(key: string): ModelConfig | undefined {
+    const value = this.#get(key);
+    if (value === undefined || (typeof value === "object" && !Array.isArray(value))) return value as ModelConfig | undefined;
+    throw new ConfigError(`config.json: "${key}": expected an object, found ${JSON.stringify(value)}`);
+  }
+}

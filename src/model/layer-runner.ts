@@ -1,0 +1,37 @@
+import type { ParameterBlock } from "../nn/parameter-block.ts";
+import { enableGrad, noGrad, segment } from "../tensor/autograd.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/**
+ * Who runs the blocks of a model, in both directions. The model hands over every block with its forward function and
+ * knows nothing of recomputation, sharding or offload; a runner may keep, free, fetch or recompute what it likes, as
+ * long as the result and the gradients are the same.
+ */
+export interface LayerRunner {
+  /** `forward(x)`, where only the parameters of `block` are used. */
+  run(block: ParameterBlock, forward: (x: Tensor) => Tensor, x: Tensor): Tensor;
+}
+
+/** Calls the block; autograd keeps what backward needs. */
+export const plainRunner: LayerRunner = {
+  run: (_block, forward, x) => forward(x),
+};
+
+/**
+ * Keeps only each block's input and recomputes the block when its gradient is asked for (gradient checkpointing,
+ * arXiv:1604.06174): one more forward in exchange for the activations' memory.
+ */
+export const checkpointingRunner: LayerRunner = {
+  run(_block, forward, x) {
+    if (!x.requiresGrad) return forward(x);
+    const y = noGrad(() => forward(x));
+    const [joined] = segment([x], [y], ([gradient]) => {
+      if (!gradient) return [undefined];
+      const input = x.detach().requiresGrad_();
+      enableGrad(() => forward(input)).backward(gradient);
+      return [input.grad];
+    });
+    if (!joined) throw new Error("internal: a segment with one output gave none");
+    return joined;
+  },
+};

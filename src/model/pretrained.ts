@@ -1,0 +1,210 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { CheckpointError } from "../errors.ts";
+import type { DType } from "../native/binding.ts";
+import type { ParameterBlock } from "../nn/parameter-block.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { zeros } from "../tensor/create.ts";
+import { writeSafetensors } from "../tensor/safetensors.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+import type { CheckpointSource } from "./checkpoint-source.ts";
+import { Decoder } from "./decoder.ts";
+import { resolveDtype } from "./dtype.ts";
+import { type CheckpointEntry, type Family, familyOf, type ModelConfig } from "./families/family.ts";
+import { type LayerRunner, plainRunner } from "./layer-runner.ts";
+import type { DecoderSpec } from "./spec.ts";
+
+/** How a model is loaded. */
+export interface LoadOptions {
+  /** Default "auto": bfloat16 where the processor computes it in hardware, float32 elsewhere. */
+  dtype?: "auto" | "float32" | "bfloat16";
+  /** Default "auto", which is the CPU: CUDA arrives with its own engine. */
+  device?: "auto" | "cpu";
+}
+
+export interface ModelParts {
+  family: Family;
+  spec: DecoderSpec;
+  config: ModelConfig;
+  generationConfig: ModelConfig;
+  companions: ReadonlyMap<string, string>;
+  dtype: DType;
+  /** Dtype of a saved folder unless asked otherwise. */
+  savedDtype: DType;
+}
+
+/** Gives a flat buffer in a block's layout, e.g. the optimizer's float32 master of it. */
+export type FlatReader = (block: ParameterBlock) => Tensor;
+
+/** What language model, reward model and critic share: a decoder, one further block, and their life on disk. */
+export abstract class PretrainedModel {
+  readonly family: Family;
+  readonly decoder: Decoder;
+  readonly dtype: DType;
+  readonly companions: ReadonlyMap<string, string>;
+  readonly savedDtype: DType;
+  /** `config.json` as it will be saved, but for class name and dtype. */
+  config: ModelConfig;
+  generationConfig: ModelConfig;
+  /** Runs the blocks of every forward; replaced to recompute, shard or offload. */
+  runner: LayerRunner = plainRunner;
+  #frozen = false;
+  #source: CheckpointSource | undefined;
+
+  constructor(parts: ModelParts) {
+    this.family = parts.family;
+    this.config = parts.config;
+    this.generationConfig = parts.generationConfig;
+    this.companions = parts.companions;
+    this.dtype = parts.dtype;
+    this.savedDtype = parts.savedDtype;
+    this.decoder = new Decoder(parts.spec, parts.dtype);
+  }
+
+  /** All blocks in the order of use. */
+  abstract get blocks(): readonly ParameterBlock[];
+  /** Every tensor of this model's checkpoints. */
+  abstract get entries(): readonly CheckpointEntry[];
+  /** The class name that transformers loads the folder with. */
+  abstract get architecture(): string;
+
+  get spec(): DecoderSpec { return this.decoder.spec; }
+  /** Number of parameters, padding left out. */
+  get numParameters(): number {
+    return this.blocks.reduce((sum, block) => sum + block.leafNames.reduce((n, leaf) => n + block.shapeOf(leaf).reduce((a, b) => a * b, 1), 0), 0);
+  }
+
+  /** Makes all parameters train; `loss` does it by itself. */
+  enableGradients(): void {
+    if (this.#frozen) throw new Error("internal: a frozen model was asked for gradients");
+    for (const block of this.blocks) block.enableGradients();
+  }
+  /** Makes this model one that only scores. */
+  freeze(): this {
+    this.#frozen = true;
+    for (const block of this.blocks) block.freeze();
+    return this;
+  }
+  zeroGradients(): void {
+    for (const block of this.blocks) block.gradient?.zero_();
+  }
+
+  /** Gradient of every parameter by its checkpoint name, float32; views of the flat gradients. */
+  gradients(): Map<string, Tensor> {
+    const gradients = new Map<string, Tensor>();
+    for (const entry of this.entries) {
+      const { gradient } = this.blockOf(entry);
+      if (gradient) gradients.set(entry.name, this.#rowsOf(entry, gradient));
+    }
+    return gradients;
+  }
+
+  /** The block that holds a checkpoint's tensor. */
+  protected abstract blockOf(entry: CheckpointEntry): ParameterBlock;
+
+  /** The part of a flat buffer that a checkpoint's tensor fills. */
+  #rowsOf(entry: CheckpointEntry, flat: Tensor): Tensor {
+    return noGrad(() => this.blockOf(entry).viewOf(flat, entry.leaf).slice(0, entry.row, entry.row + (entry.shape[0] ?? 1)));
+  }
+
+  /** Copies the tensors of a checkpoint into the blocks; the source is kept, since the optimizer's master starts from its precision. */
+  protected fill(source: CheckpointSource, entries: readonly CheckpointEntry[] = this.entries): void {
+    this.#source = source;
+    noGrad(() => {
+      for (const entry of entries) tidy(() => void this.#rowsOf(entry, this.blockOf(entry).flat).copy_(source.read(entry.name)));
+    });
+  }
+
+  /**
+   * [elements] float32: what the optimizer's master copy of a block starts from. Where the model runs in bfloat16 it is
+   * read from the checkpoint again, in the checkpoint's own precision.
+   */
+  masterOf(block: ParameterBlock): Tensor {
+    const source = this.#source;
+    return noGrad(() => {
+      const master = zeros([block.flat.size], "float32").copy_(block.flat);
+      const names = new Set(source?.names());
+      if (source && this.dtype !== "float32") {
+        for (const entry of this.entries) {
+          if (this.blockOf(entry) === block && names.has(entry.name)) tidy(() => void this.#rowsOf(entry, master).copy_(source.read(entry.name)));
+        }
+      }
+      return master;
+    });
+  }
+  /** Lets go of the checkpoint that `masterOf` reads; the optimizer calls it when it has its masters. */
+  releaseSource(): void { this.#source = undefined; }
+
+  /** The files of a self-contained Hugging Face folder are written into `dir`, which is made if need be. */
+  async save(dir: string, options: { dtype?: DType; flatOf?: FlatReader } = {}): Promise<void> {
+    const dtype = options.dtype ?? this.savedDtype;
+    const flatOf = options.flatOf ?? ((block) => block.flat);
+    mkdirSync(dir, { recursive: true });
+    const json = (name: string, value: unknown) => writeFileSync(join(dir, name), `${JSON.stringify(value, null, 2)}\n`);
+    const { torch_dtype: _old, ...config } = this.config;
+    json("config.json", { ...config, architectures: [this.architecture], dtype });
+    json("generation_config.json", this.generationConfig);
+    for (const [name, text] of this.companions) writeFileSync(join(dir, name), text);
+    const flats = new Map<ParameterBlock, Tensor>();
+    const flat = (block: ParameterBlock): Tensor => {
+      const known = flats.get(block) ?? flatOf(block);
+      flats.set(block, known);
+      return known;
+    };
+    writeSafetensors(
+      join(dir, "model.safetensors"),
+      this.entries.map((entry) => ({ name: entry.name, shape: entry.shape, read: () => this.#rowsOf(entry, flat(this.blockOf(entry))) })),
+      dtype,
+    );
+  }
+}
+
+/**
+ * Compares a checkpoint with what the model expects, before anything is copied.
+ *
+ * @throws {CheckpointError} naming the first missing, unexpected or misshapen tensor
+ */
+export function checkTensors(source: CheckpointSource, entries: readonly CheckpointEntry[], mayIgnore: (name: string) => boolean): void {
+  const found = new Set(source.names());
+  for (const { name, shape } of entries) {
+    if (!found.delete(name)) throw new CheckpointError(`${source.path}: "${name}" is missing; the model that config.json describes has it`);
+    const actual = source.shape(name);
+    if (actual.length !== shape.length || actual.some((size, i) => size !== shape[i])) {
+      throw new CheckpointError(`${source.path}: "${name}" is [${actual.join(", ")}], the model expects [${shape.join(", ")}]`);
+    }
+  }
+  const unexpected = [...found].filter((name) => !mayIgnore(name));
+  if (unexpected.length > 0) {
+    const more = unexpected.length > 1 ? ` (and ${unexpected.length - 1} more)` : "";
+    throw new CheckpointError(`${source.path}: "${unexpected[0]}"${more} is no tensor of the model that config.json describes`);
+  }
+}
+
+/** @throws {RangeError} when a row is longer than the context, or a token is not in the vocabulary */
+export function checkLengths(model: PretrainedModel, rows: readonly (readonly number[])[]): void {
+  const { maxPositions, vocabSize } = model.spec;
+  for (const [i, row] of rows.entries()) {
+    if (row.length > maxPositions) throw new RangeError(`row ${i} has ${row.length} tokens, the model's context is ${maxPositions}`);
+    const bad = row.find((token) => !(token >= 0 && token < vocabSize));
+    if (bad !== undefined) throw new RangeError(`row ${i} has token ${bad}, the vocabulary ends at ${vocabSize - 1}: was another model's tokenizer used?`);
+  }
+}
+
+/** The decoder's block that an entry names. */
+export function decoderBlock(model: PretrainedModel, block: CheckpointEntry["block"]): ParameterBlock {
+  const { decoder } = model;
+  const found = block === "embedding" ? decoder.embedding : block === "final" ? decoder.final : typeof block === "number" ? decoder.layers[block] : undefined;
+  if (!found) throw new Error(`internal: the decoder has no block "${block}"`);
+  return found;
+}
+
+/** What a model is made of, read from a checkpoint. */
+export function partsOf(source: CheckpointSource, options: LoadOptions): ModelParts {
+  const family = familyOf(source.config, source.path);
+  const dtype = resolveDtype(options);
+  return {
+    family, spec: family.spec(source.config), config: source.config, generationConfig: source.generationConfig, companions: source.companions,
+    dtype, savedDtype: source.dtype ?? dtype,
+  };
+}

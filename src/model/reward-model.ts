@@ -1,0 +1,112 @@
+import { CheckpointError } from "../errors.ts";
+import { linear } from "../nn/functional.ts";
+import { ParameterBlock } from "../nn/parameter-block.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { Generator, indices, randn } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { openCheckpoint } from "./checkpoint-source.ts";
+import type { CheckpointEntry, ModelConfig } from "./families/family.ts";
+import { type AttentionMask, packRows, type TokenBatch, unpad } from "./packing.ts";
+import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
+
+/** How raw scores become rewards of a known scale: (score - mean) / std. */
+export interface ScoreScale {
+  mean: number;
+  std: number;
+}
+
+const SCORE_NAME = "score.weight";
+
+/** A decoder with a score for every position: the reward model (last position) and the critic (every position). */
+export class RewardModel extends PretrainedModel {
+  /** "weight" [1, embedding size], without bias. */
+  readonly score: ParameterBlock;
+  /** Applied to everything this model returns; saved under `tschat` in `config.json`. */
+  scale: ScoreScale;
+
+  constructor(parts: ModelParts, scale: ScoreScale = { mean: 0, std: 1 }) {
+    super(parts);
+    this.score = new ParameterBlock("score", [{ name: "weight", shape: [1, parts.spec.embedding.size] }], parts.dtype);
+    this.scale = scale;
+  }
+
+  /**
+   * Loads a `<Family>ForSequenceClassification` folder with one label, as this class and transformers save it.
+   *
+   * @throws {CheckpointError} when it is another kind of model, or as for CausalLM.load
+   */
+  static async load(path: string, options: LoadOptions = {}): Promise<RewardModel> {
+    const source = await openCheckpoint(path);
+    if (!source.names().includes(SCORE_NAME)) {
+      throw new CheckpointError(`${path}: has no "${SCORE_NAME}": it is no reward model; train one with "tschat reward", or start one from a language model`);
+    }
+    const model = new RewardModel(partsOf(source, options), scaleOf(source.config, path));
+    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true);
+    model.fill(source);
+    return model;
+  }
+
+  /**
+   * A new reward model on a language model's decoder. The score head is drawn from N(0, 1 / (hidden + 1)), which keeps
+   * first scores near unit size (arXiv:2009.01325, and OpenAI's code).
+   */
+  static async fromLanguageModel(path: string, options: LoadOptions & { seed: number }): Promise<RewardModel> {
+    const source = await openCheckpoint(path);
+    const model = new RewardModel(partsOf(source, options));
+    const decoderEntries = model.entries.filter((entry) => entry.name !== SCORE_NAME);
+    checkTensors(source, decoderEntries, (name) => model.family.isComputed?.(name) === true || name === "lm_head.weight" || name === SCORE_NAME);
+    model.fill(source, decoderEntries);
+    const width = model.spec.embedding.size;
+    noGrad(() => model.score.leaf("weight").copy_(randn([1, width], new Generator(options.seed)).mul((width + 1) ** -0.5)));
+    return model;
+  }
+
+  get architecture(): string { return `${this.family.className}ForSequenceClassification`; }
+  get blocks(): readonly ParameterBlock[] { return [...this.decoder.blocks, this.score]; }
+  get entries(): readonly CheckpointEntry[] {
+    return [...this.family.entries(this.spec), { name: SCORE_NAME, shape: [1, this.spec.embedding.size], block: "score", leaf: "weight", row: 0 }];
+  }
+  protected blockOf({ block }: CheckpointEntry): ParameterBlock {
+    return block === "score" ? this.score : decoderBlock(this, block);
+  }
+
+  /** Scaled scores at every position of unpadded rows, packed: [total] float32, with gradient. */
+  values(rows: readonly (readonly number[])[]): Tensor {
+    checkLengths(this, rows);
+    const hidden = this.decoder.forward(packRows(rows), { runner: this.runner });
+    return this.#scaled(linear(hidden.to("float32"), this.score.leaf("weight").to("float32")).squeeze(1));
+  }
+
+  /** Scaled score of each unpadded row, read at its last token: [batch] float32, with gradient. */
+  scoreRows(rows: readonly (readonly number[])[]): Tensor {
+    checkLengths(this, rows);
+    const packed = packRows(rows);
+    const last = this.decoder.forward(packed, { runner: this.runner }).indexSelect(0, indices(packed.offsets.slice(1).map((end) => end - 1)));
+    return this.#scaled(linear(last.to("float32"), this.score.leaf("weight").to("float32")).squeeze(1));
+  }
+
+  /** Scaled score of each row of a padded batch, read at its last counted token: [batch] float32. */
+  scores(tokens: TokenBatch, { attentionMask }: { attentionMask?: AttentionMask } = {}): Tensor {
+    return this.scoreRows(unpad(tokens, attentionMask).rows);
+  }
+
+  /** Sets what `<Family>ForSequenceClassification` needs; `padTokenId` must not be the end token, or transformers would score the wrong position. */
+  override async save(dir: string, options: Parameters<PretrainedModel["save"]>[1] & { padTokenId?: number } = {}): Promise<void> {
+    const padTokenId = options.padTokenId ?? this.config.pad_token_id;
+    this.config = { ...this.config, num_labels: 1, id2label: { 0: "LABEL_0" }, label2id: { LABEL_0: 0 }, pad_token_id: padTokenId, tschat: { scoreScale: this.scale } };
+    await super.save(dir, options);
+  }
+
+  #scaled(scores: Tensor): Tensor {
+    const { mean, std } = this.scale;
+    return mean === 0 && std === 1 ? scores : scores.sub(mean).div(std);
+  }
+}
+
+function scaleOf(config: ModelConfig, path: string): ScoreScale {
+  const scale = (config.tschat as { scoreScale?: Partial<ScoreScale> } | undefined)?.scoreScale;
+  if (scale === undefined) return { mean: 0, std: 1 };
+  const { mean, std } = scale;
+  if (typeof mean === "number" && Number.isFinite(mean) && typeof std === "number" && std > 0) return { mean, std };
+  throw new CheckpointError(`${path}: config.json: "tschat.scoreScale" is ${JSON.stringify(scale)}, expected a mean and a std above 0`);
+}

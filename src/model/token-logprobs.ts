@@ -1,0 +1,79 @@
+import { linear } from "../nn/functional.ts";
+import { noGrad, segment } from "../tensor/autograd.ts";
+import { cat } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+
+/** Logits held at a time, in elements: 64 MiB in float32. The whole [tokens, vocab] is never built. */
+const LOGITS_PER_CHUNK = 2 ** 24;
+
+export interface TokenLogprobsInput {
+  /** [n, width] hidden states, each the one that predicts the target beside it, with or without gradient. */
+  hidden: Tensor;
+  /** [vocab, width] weight of the head; its gradient is added in place to `weight.grad`. */
+  weight: Tensor;
+  /** [n] int64. */
+  targets: Tensor;
+  /** Logits are divided by it, in (0, inf). */
+  temperature?: number | undefined;
+}
+
+export interface TokenLogprobs {
+  /** [n] float32, nats, with gradient where the inputs have one. */
+  logprobs: Tensor;
+  /** [n] float32, nats, no gradient: entropy of each predicted distribution. */
+  entropies: Tensor;
+}
+
+/**
+ * Log-probabilities of given tokens under the head, in chunks that are computed again going backward:
+ *
+ *     logits    = hidden @ weight^T / temperature
+ *     logprobs  = logits[target] - logsumexp(logits)
+ *     entropies = logsumexp(logits) - sum(softmax(logits) * logits)
+ *
+ * One more product with the head going backward buys the memory of [n, vocab] in float32, which is what limits the
+ * batch of a small model with a large vocabulary.
+ */
+export function tokenLogprobs({ hidden, weight, targets, temperature = 1 }: TokenLogprobsInput): TokenLogprobs {
+  const total = hidden.shape[0] ?? 0, vocab = weight.shape[0] ?? 1;
+  const chunk = Math.max(1, Math.floor(LOGITS_PER_CHUNK / vocab));
+  const starts = Array.from({ length: Math.ceil(total / chunk) }, (_, i) => i * chunk);
+  const part = (x: Tensor, start: number) => x.slice(0, start, Math.min(start + chunk, total));
+  const logitsOf = (start: number) => {
+    const logits = linear(part(hidden, start).detach(), weight.detach()).to("float32");
+    return temperature === 1 ? logits : logits.div(temperature);
+  };
+
+  const parts = noGrad(() => starts.map((start) => tidy(() => {
+    const logits = logitsOf(start);
+    const normaliser = logits.logSumExp(1); // [chunk]
+    const picked = logits.gather(1, part(targets, start).unsqueeze(1)).squeeze(1);
+    const expected = logits.sub(normaliser.unsqueeze(1)).exp().mul(logits).sum([1]);
+    return [picked.sub(normaliser), normaliser.sub(expected)] as const;
+  })));
+  const logprobs = cat(parts.map(([x]) => x)), entropies = cat(parts.map(([, x]) => x));
+
+  const [joined] = segment([hidden, weight], [logprobs], ([gradient]) => {
+    if (!gradient) return [undefined, undefined];
+    const weightGradient = weight.requiresGrad ? weight.grad : undefined;
+    if (weight.requiresGrad && !weightGradient) throw new Error("internal: the head trains but has no gradient buffer");
+    const hiddenGradients = starts.map((start) => tidy(() => {
+      // d logprob / d logits = onehot(target) - softmax(logits)
+      const slope = part(gradient, start).unsqueeze(1).div(temperature);
+      const wide = logitsOf(start).softmax(1).mul(slope.neg()).scatterAdd_(1, part(targets, start).unsqueeze(1), slope);
+      const logitsGradient = wide.to(weight.dtype);
+      if (weightGradient) addProduct(weightGradient, logitsGradient.transpose(0, 1), part(hidden, start).detach());
+      return logitsGradient.matmul(weight.detach());
+    }));
+    return [hidden.requiresGrad ? cat(hiddenGradients) : undefined, undefined];
+  });
+  if (!joined) throw new Error("internal: a segment with one output gave none");
+  return { logprobs: joined, entropies };
+}
+
+/** sum += a @ b, where the sum may be float32 and the factors bfloat16. */
+function addProduct(sum: Tensor, a: Tensor, b: Tensor): void {
+  if (sum.dtype === a.dtype) sum.addmm_(a, b);
+  else sum.add_(a.matmul(b));
+}
