@@ -19,6 +19,19 @@ static napi_value arrayOf(napi_env env, const std::vector<at::Tensor>& tensors) 
   return array;
 }
 
+/** Open for a block; closed on every way out, since Node-API aborts the process over a scope that an exception left open. */
+class HandleScope {
+ public:
+  explicit HandleScope(napi_env env) : env_(env) { check(env, napi_open_handle_scope(env, &scope_)); }
+  ~HandleScope() { napi_close_handle_scope(env_, scope_); }
+  HandleScope(const HandleScope&) = delete;
+  HandleScope& operator=(const HandleScope&) = delete;
+
+ private:
+  napi_env env_;
+  napi_handle_scope scope_;
+};
+
 /**
  * One node of the graph whose derivative is a JavaScript function. The engine runs with multithreading off, so the
  * call comes on the thread that called backward(); on any other thread it throws instead of touching the wrong isolate.
@@ -42,16 +55,12 @@ struct SegmentNode : torch::autograd::Node {
     TORCH_CHECK(std::this_thread::get_id() == thread, "a segment's backward was called on another thread than its forward");
     TORCH_CHECK(callback != nullptr, "backward through the same segment a second time; its saved values are gone");
     const bool gradMode = c10::GradMode::is_enabled();
-    napi_handle_scope scope;
-    check(env, napi_open_handle_scope(env, &scope));
+    const HandleScope scope(env);
     napi_value function, result, argument = arrayOf(env, gradients);
     check(env, napi_get_reference_value(env, callback, &function));
     const napi_status status = napi_call_function(env, undefined(env), function, 1, &argument, &result);
     c10::GradMode::set_enabled(gradMode);
-    if (status != napi_ok) {
-      napi_close_handle_scope(env, scope);
-      check(env, status);
-    }
+    check(env, status);
     torch::autograd::variable_list out;
     uint32_t length = 0;
     check(env, napi_get_array_length(env, result, &length));
@@ -61,7 +70,6 @@ struct SegmentNode : torch::autograd::Node {
       check(env, napi_get_element(env, result, i, &element));
       out.push_back(typeOf(env, element) == napi_null ? at::Tensor() : unwrapTensor(env, element));
     }
-    check(env, napi_close_handle_scope(env, scope));
     return out;
   }
 };

@@ -1,6 +1,7 @@
 // Any registered operator, called through the dispatcher by its schema.
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <cmath>
 #include <mutex>
 
 #include "support.h"
@@ -34,12 +35,6 @@ static napi_value schemaOf(napi_env env, napi_callback_info info) {
 
 static napi_value countOps(napi_env env, napi_callback_info) {
   return fromNumber(env, static_cast<double>(c10::Dispatcher::singleton().getAllOpNames().size()));
-}
-
-static int64_t toInteger(napi_env env, napi_value value) {
-  int64_t integer;
-  check(env, napi_get_value_int64(env, value, &integer));
-  return integer;
 }
 
 static double toDouble(napi_env env, napi_value value) {

@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <array>
+#include <cmath>
 #include <utility>
 
 namespace tschat {
@@ -59,11 +60,7 @@ bool Args::isNullish(size_t index) const {
 
 std::string Args::text(size_t index) const { return toText(env, (*this)[index]); }
 
-int64_t Args::integer(size_t index) const {
-  int64_t value;
-  check(env, napi_get_value_int64(env, (*this)[index], &value));
-  return value;
-}
+int64_t Args::integer(size_t index) const { return toInteger(env, (*this)[index]); }
 
 double Args::number(size_t index) const {
   double value;
@@ -130,6 +127,15 @@ std::string toText(napi_env env, napi_value value) {
   return text;
 }
 
+int64_t toInteger(napi_env env, napi_value value) {
+  double number;
+  check(env, napi_get_value_double(env, value, &number));
+  if (number != std::trunc(number) || std::abs(number) > 9007199254740991.0) {
+    throw ArgumentError("expected a whole number, got " + std::to_string(number));
+  }
+  return static_cast<int64_t>(number);
+}
+
 std::vector<int64_t> toIntegers(napi_env env, napi_value value) {
   uint32_t length = 0;
   check(env, napi_get_array_length(env, value, &length));
@@ -137,7 +143,7 @@ std::vector<int64_t> toIntegers(napi_env env, napi_value value) {
   for (uint32_t i = 0; i < length; i++) {
     napi_value element;
     check(env, napi_get_element(env, value, i, &element));
-    check(env, napi_get_value_int64(env, element, &integers[i]));
+    integers[i] = toInteger(env, element);
   }
   return integers;
 }

@@ -61,6 +61,8 @@ napi_value fromBoolean(napi_env env, bool value);
 napi_value fromText(napi_env env, const std::string& value);
 napi_value fromIntegers(napi_env env, at::IntArrayRef values);
 std::string toText(napi_env env, napi_value value);
+/** A whole number; throws ArgumentError for a fraction or NaN, which Node-API would silently cut. */
+int64_t toInteger(napi_env env, napi_value value);
 std::vector<int64_t> toIntegers(napi_env env, napi_value value);
 napi_valuetype typeOf(napi_env env, napi_value value);
 

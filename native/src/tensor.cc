@@ -1,6 +1,8 @@
 // Tensor handles, and data in and out of them.
 #include <atomic>
 #include <cstring>
+#include <mutex>
+#include <unordered_map>
 
 #include "support.h"
 
@@ -9,10 +11,10 @@ namespace tschat {
 static std::atomic<int64_t> liveTensors{0};
 static std::atomic<int64_t> liveBytes{0};
 
-/** What an external points to. `bytes` is what was reported to the garbage collector, so that exactly this is taken back. */
+/** What an external points to; `storage` is what `counted` knows it by, or null. */
 struct TensorBox {
   at::Tensor tensor;
-  int64_t bytes;
+  const c10::StorageImpl* storage;
 };
 
 // One random tag a handle kind: an external made by anybody else is refused instead of being read as a tensor.
@@ -22,29 +24,61 @@ static const napi_type_tag kGeneratorTag{0x2d9be15c07f348a2ULL, 0xb8416c5f9e03d7
 /** A handle costs memory beyond its data (TensorImpl, external, wrapper): without it a million tiny tensors would look free. */
 static constexpr int64_t kHandleBytes = 512;
 
-static int64_t ownedBytes(const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.has_storage()) return kHandleBytes;
-  // A view reports nothing of its base's storage, or every reshape of a large tensor would look like a large allocation.
-  if (tensor.storage().use_count() > 1) return kHandleBytes;
-  return kHandleBytes + static_cast<int64_t>(tensor.storage().nbytes());
+/**
+ * Storages that handles point into: their bytes are reported once, with the first handle, and taken back with the last.
+ * So neither a view nor an in-place result looks like a large allocation, and a result that the graph also saves for
+ * backward still counts. Never destroyed: finalizers may run while the process ends.
+ */
+struct Counted {
+  int64_t handles = 0;
+  int64_t bytes = 0;
+};
+static std::mutex countedMutex;
+static auto& counted = *new std::unordered_map<const c10::StorageImpl*, Counted>();
+
+static void report(node_api_basic_env env, int64_t bytes) {
+  int64_t total;
+  napi_adjust_external_memory(env, bytes, &total);
+  liveBytes += bytes;
 }
 
-static void report(node_api_basic_env env, TensorBox& box, int64_t bytes) {
-  int64_t total;
-  napi_adjust_external_memory(env, bytes - box.bytes, &total);
-  liveBytes += bytes - box.bytes;
-  box.bytes = bytes;
+static void count(node_api_basic_env env, TensorBox& box) {
+  int64_t bytes = kHandleBytes;
+  if (box.tensor.has_storage()) {
+    box.storage = box.tensor.storage().unsafeGetStorageImpl();
+    const std::lock_guard lock(countedMutex);
+    Counted& storage = counted[box.storage];
+    if (storage.handles++ == 0) bytes += storage.bytes = static_cast<int64_t>(box.storage->nbytes());
+  }
+  report(env, bytes);
+}
+
+/** Drops the tensor; a box that is empty already stays as it is. */
+static void release(node_api_basic_env env, TensorBox& box) {
+  if (!box.tensor.defined()) return;
+  int64_t bytes = kHandleBytes;
+  if (box.storage != nullptr) {
+    const std::lock_guard lock(countedMutex);
+    const auto storage = counted.find(box.storage);
+    if (--storage->second.handles == 0) {
+      bytes += storage->second.bytes;
+      counted.erase(storage);
+    }
+  }
+  // Only now: the address may belong to another storage as soon as this one is gone.
+  box.tensor = at::Tensor();
+  report(env, -bytes);
 }
 
 static void finalizeTensor(node_api_basic_env env, void* data, void*) {
   auto* box = static_cast<TensorBox*>(data);
-  report(env, *box, 0);
+  release(env, *box);
   liveTensors--;
   delete box;
 }
 
 napi_value wrapTensor(napi_env env, at::Tensor tensor) {
-  auto* box = new TensorBox{std::move(tensor), 0};
+  auto* box = new TensorBox{std::move(tensor), nullptr};
   liveTensors++;
   napi_value value;
   const napi_status status = napi_create_external(env, box, finalizeTensor, nullptr, &value);
@@ -54,7 +88,7 @@ napi_value wrapTensor(napi_env env, at::Tensor tensor) {
     check(env, status);
   }
   check(env, napi_type_tag_object(env, value, &kTensorTag));
-  report(env, *box, ownedBytes(box->tensor));
+  count(env, *box);
   return value;
 }
 
@@ -218,9 +252,7 @@ static napi_value itemOf(napi_env env, napi_callback_info info) {
 /** Drops the tensor now; the handle stays and any later use of it throws. Freeing twice is allowed. */
 static napi_value freeTensor(napi_env env, napi_callback_info info) {
   Args args(env, info);
-  TensorBox& box = unwrapBox(env, args[0]);
-  box.tensor = at::Tensor();
-  report(env, box, 0);
+  release(env, unwrapBox(env, args[0]));
   return undefined(env);
 }
 

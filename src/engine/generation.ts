@@ -24,6 +24,13 @@ export interface GenerateOptions extends SamplingOptions {
   eosTokenId?: number | readonly number[] | null;
   /** Number of the first prompt in the stream of draws, so that rollouts of a run never share draws. Default 0. */
   firstRequest?: number;
+  /** Asked before each decode step; true ends generation with `GenerationStopped`. */
+  stopRequested?: () => boolean;
+}
+
+/** Generation was asked to stop before all answers were complete. */
+export class GenerationStopped extends Error {
+  override readonly name = "GenerationStopped";
 }
 
 /** Why an answer ended: its end token, a stop string, or the limit of tokens. */
@@ -58,7 +65,7 @@ const PREFILL_TOKENS = 4096;
 export class Generation {
   readonly results: readonly Generated[];
   readonly #model: CausalLM;
-  readonly #options: Required<Omit<GenerateOptions, "eosTokenId" | "firstRequest">> & { endTokens: readonly number[] };
+  readonly #options: Required<Omit<GenerateOptions, "eosTokenId" | "firstRequest" | "stopRequested">> & { endTokens: readonly number[] };
   readonly #decoder: TextDecoder | undefined;
   readonly #cache: KvCache;
   readonly #waiting: Request[];

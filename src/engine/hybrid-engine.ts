@@ -1,6 +1,6 @@
 import { ConfigError } from "../errors.ts";
 import type { CausalLM } from "../model/causal-lm.ts";
-import { type FinishReason, type GenerateOptions, Generation, type TextDecoder } from "./generation.ts";
+import { type FinishReason, type GenerateOptions, Generation, GenerationStopped, type TextDecoder } from "./generation.ts";
 
 /** What an engine is made with. */
 export interface HybridEngineOptions {
@@ -45,10 +45,14 @@ export class HybridEngine {
    * Answers every prompt (token ids). Blocks until all are done.
    *
    * @throws {ConfigError} for options out of range or a prompt that does not fit the model's context
+   * @throws {GenerationStopped} when `stopRequested` says so
    */
   generate(prompts: readonly (readonly number[])[], options: GenerateOptions = {}): GenerateResult {
     const generation = new Generation(this.model, prompts, options, this.#numSlots, this.#tokenizer);
-    while (!generation.isFinished) generation.step();
+    while (!generation.isFinished) {
+      if (options.stopRequested?.()) throw new GenerationStopped("generation was stopped before all answers were complete");
+      generation.step();
+    }
     return {
       sequences: generation.results.map(({ response }, i) => [...(prompts[i] ?? []), ...response]),
       responses: generation.results.map(({ response }) => response),

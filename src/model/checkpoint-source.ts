@@ -50,26 +50,39 @@ export function readJsonObject(path: string): ModelConfig {
   throw new CheckpointError(`${path}: expected a JSON object`);
 }
 
+/** What a model with a head puts before its decoder's names; files of a decoder alone (LlamaModel, old OPT files) lack it. */
+const DECODER_PREFIX = "model.";
+const headNames = ["lm_head.weight", "score.weight"];
+
+/** A tensor's file, and its name there. */
+interface StoredTensor {
+  file: SafetensorsFile;
+  storedName: string;
+}
+
 function openFolder(path: string): CheckpointSource {
   const configFile = join(path, "config.json");
   if (!existsSync(configFile)) throw new CheckpointError(`${path}: has no config.json; a Hugging Face model folder has one beside its weights`);
   const files = weightFiles(path).map((file) => new SafetensorsFile(join(path, file)));
-  const owners = new Map<string, SafetensorsFile>();
+  const isBare = !files.some((file) => file.names().some((name) => name.startsWith(DECODER_PREFIX)));
+  const owners = new Map<string, StoredTensor>();
   for (const file of files) {
-    for (const name of file.names()) {
+    for (const storedName of file.names()) {
+      const name = isBare && !headNames.includes(storedName) ? `${DECODER_PREFIX}${storedName}` : storedName;
       const other = owners.get(name);
-      if (other) throw new CheckpointError(`${path}: "${name}" is in ${other.path} and in ${file.path}`);
-      owners.set(name, file);
+      if (other) throw new CheckpointError(`${path}: "${name}" is in ${other.file.path} and in ${file.path}`);
+      owners.set(name, { file, storedName });
     }
   }
-  const owner = (name: string): SafetensorsFile => {
-    const file = owners.get(name);
-    if (!file) throw new CheckpointError(`${path}: no tensor "${name}"`);
-    return file;
+  const owner = (name: string): StoredTensor => {
+    const stored = owners.get(name);
+    if (!stored) throw new CheckpointError(`${path}: no tensor "${name}"`);
+    return stored;
   };
+  const shape = (name: string): number[] => owner(name).file.shape(owner(name).storedName);
   const generationFile = join(path, "generation_config.json");
   const largest = [...owners.keys()].reduce<string | undefined>((best, name) => {
-    const size = (candidate: string) => owner(candidate).shape(candidate).reduce((product, n) => product * n, 1);
+    const size = (candidate: string) => shape(candidate).reduce((product, n) => product * n, 1);
     return best === undefined || size(name) > size(best) ? name : best;
   }, undefined);
   return {
@@ -77,10 +90,10 @@ function openFolder(path: string): CheckpointSource {
     config: readJsonObject(configFile),
     generationConfig: existsSync(generationFile) ? readJsonObject(generationFile) : {},
     companions: new Map(companionNames.filter((name) => existsSync(join(path, name))).map((name) => [name, readFileSync(join(path, name), "utf8")])),
-    dtype: largest === undefined ? undefined : owner(largest).dtype(largest),
+    dtype: largest === undefined ? undefined : owner(largest).file.dtype(owner(largest).storedName),
     names: () => [...owners.keys()],
-    shape: (name) => owner(name).shape(name),
-    read: (name) => owner(name).read(name),
+    shape,
+    read: (name) => owner(name).file.read(owner(name).storedName),
   };
 }
 

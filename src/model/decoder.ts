@@ -21,7 +21,7 @@ export class Decoder {
   /** Token table, learned positions, projection of narrow embeddings. */
   readonly embedding: ParameterBlock;
   readonly layers: readonly ParameterBlock[];
-  /** Final norm and projection back to narrow embeddings; undefined where the family has neither. */
+  /** Weights of the final norm and projection back to narrow embeddings; undefined where the model has neither. */
   readonly final: ParameterBlock | undefined;
 
   constructor(spec: DecoderSpec, dtype: DType) {
@@ -46,7 +46,7 @@ export class Decoder {
       x = runner.run(layer, (input) => this.#layer(index, layer, input, rotary, attention), x);
     }
     const { final } = this;
-    return final ? runner.run(final, (input) => this.#finish(final, input), x) : x;
+    return final ? runner.run(final, (input) => this.#finish(final, input), x) : this.#finish(undefined, x);
   }
 
   #embed(tokens: Tensor, positions: Tensor): Tensor {
@@ -91,15 +91,16 @@ export class Decoder {
     return linear(h, block.leaf("down"), block.find("downBias"));
   }
 
-  #finish(block: ParameterBlock, x: Tensor): Tensor {
+  /** A final norm without weights has no block. */
+  #finish(block: ParameterBlock | undefined, x: Tensor): Tensor {
     const normed = this.spec.finalNorm ? this.#norm(block, "norm", x) : x;
-    const projection = block.find("projection");
+    const projection = block?.find("projection");
     return projection ? linear(normed, projection) : normed;
   }
 
-  #norm(block: ParameterBlock, name: string, x: Tensor): Tensor {
+  #norm(block: ParameterBlock | undefined, name: string, x: Tensor): Tensor {
     const { kind, eps } = this.spec.norm;
-    return kind === "rms" ? rmsNorm(x, block.find(name), eps) : layerNorm(x, block.find(name), block.find(`${name}Bias`), eps);
+    return kind === "rms" ? rmsNorm(x, block?.find(name), eps) : layerNorm(x, block?.find(name), block?.find(`${name}Bias`), eps);
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import type { DType } from "../native/binding.ts";
@@ -20,7 +20,7 @@ export interface LoadOptions {
   /** Default "auto": bfloat16 where the processor computes it in hardware, float32 elsewhere. */
   dtype?: "auto" | "float32" | "bfloat16";
   /** Default "auto", which is the CPU: CUDA arrives with its own engine. */
-  device?: "auto" | "cpu";
+  device?: "auto" | "cpu" | "cuda";
 }
 
 export interface ModelParts {
@@ -152,11 +152,14 @@ export abstract class PretrainedModel {
       flats.set(block, known);
       return known;
     };
+    // Written aside and renamed: the checkpoint that `masterOf` reads may be this very file, and it is mapped.
+    const weights = join(dir, "model.safetensors");
     writeSafetensors(
-      join(dir, "model.safetensors"),
+      `${weights}.part`,
       this.entries.map((entry) => ({ name: entry.name, shape: entry.shape, read: () => this.#rowsOf(entry, flat(this.blockOf(entry))) })),
       dtype,
     );
+    renameSync(`${weights}.part`, weights);
   }
 }
 

@@ -1,4 +1,5 @@
 import { CheckpointError, ConfigError } from "../../errors.ts";
+import type { Activation } from "../../nn/functional.ts";
 import type { DecoderSpec } from "../spec.ts";
 import { llama } from "./llama.ts";
 import { opt } from "./opt.ts";
@@ -28,6 +29,12 @@ export interface Family {
   /** Tensors that old checkpoints carry and that are computed, not learned. */
   isComputed?(name: string): boolean;
 }
+
+/** What `config.json` calls the activations. */
+export const activations: Readonly<Record<string, Activation>> = {
+  silu: "silu", swish: "silu", relu: "relu", gelu: "gelu", gelu_python: "gelu",
+  gelu_new: "gelu-tanh", gelu_fast: "gelu-tanh", gelu_pytorch_tanh: "gelu-tanh",
+};
 
 const families: readonly Family[] = [llama, opt];
 

@@ -1,12 +1,7 @@
 import { ConfigError } from "../../errors.ts";
-import type { Activation } from "../../nn/functional.ts";
 import type { RotaryScaling, RotarySpec } from "../../nn/rotary.ts";
 import type { DecoderSpec } from "../spec.ts";
-import { type CheckpointEntry, ConfigReader, type Family, type ModelConfig } from "./family.ts";
-
-const activations: Readonly<Record<string, Activation>> = {
-  silu: "silu", swish: "silu", gelu: "gelu", gelu_new: "gelu-tanh", gelu_pytorch_tanh: "gelu-tanh", relu: "relu",
-};
+import { activations, type CheckpointEntry, ConfigReader, type Family, type ModelConfig } from "./family.ts";
 
 /** Llama 1 to 3 and what shares their code: SmolLM2, TinyLlama, Vicuna. */
 export const llama: Family = { modelType: "llama", className: "Llama", spec, entries, isComputed: (name) => name.endsWith("rotary_emb.inv_freq") };
@@ -56,7 +51,7 @@ function scaling(kind: unknown, read: ConfigReader, maxPositions: number): Rotar
     case "linear": return { kind: "linear", factor: read.number("factor") };
     case "llama3": return {
       kind: "llama3", factor: read.number("factor"), lowFreqFactor: read.number("low_freq_factor"), highFreqFactor: read.number("high_freq_factor"),
-      originalMaxPositions: read.count("original_max_position_embeddings"),
+      originalMaxPositions: read.count("original_max_position_embeddings", maxPositions),
     };
     case "yarn": {
       const originalMaxPositions = read.count("original_max_position_embeddings", maxPositions);

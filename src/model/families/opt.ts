@@ -1,9 +1,6 @@
 import { ConfigError } from "../../errors.ts";
-import type { Activation } from "../../nn/functional.ts";
 import type { DecoderSpec } from "../spec.ts";
-import { type CheckpointEntry, ConfigReader, type Family, type ModelConfig } from "./family.ts";
-
-const activations: Readonly<Record<string, Activation>> = { relu: "relu", gelu: "gelu", gelu_new: "gelu-tanh", silu: "silu" };
+import { activations, type CheckpointEntry, ConfigReader, type Family, type ModelConfig } from "./family.ts";
 
 /** OPT (arXiv:2205.01068), with the 350M variant's norm after the sum and its narrow embeddings; Galactica too. */
 export const opt: Family = { modelType: "opt", className: "OPT", spec, entries };

@@ -1,0 +1,152 @@
+import { basename, dirname } from "node:path";
+import { openPipeline, openRun, readSummary, RunPaths, type RunSummary } from "../checkpoint/run-folder.ts";
+import type { ConfigOf, Fields } from "../config/fields.ts";
+import type { Settings } from "../config/resolve.ts";
+import { readSettings, resolvedYaml, savedValues } from "../config/settings-file.ts";
+import type { RunStep, StepConfig, StepDuration, StepRun, TrainStep } from "../config/step.ts";
+import { ConfigError } from "../errors.ts";
+import { formatDuration } from "../metrics/format.ts";
+import { JsonlLog, MetricsLog } from "../metrics/jsonl-log.ts";
+import { createReporter, type Output, type Reporter } from "../metrics/reporter.ts";
+import { settingsLayout } from "../pipeline/config.ts";
+
+/** How steps are run. */
+export interface StepRunOptions {
+  /** A finished step with the same settings is taken as it is; without this it is an error. */
+  readonly reuses: boolean;
+  /** An interrupted step starts over and its checkpoints are lost; without this it is an error. */
+  readonly restarts: boolean;
+  readonly output: Output;
+  readonly stopRequested: () => boolean;
+}
+
+/** Makes the function that runs one step in its folder. Only rank 0 writes and prints. */
+export function stepRunner(options: StepRunOptions): RunStep {
+  const reporter = createReporter(options.output);
+  const isWriter = Number(process.env["RANK"] ?? 0) === 0;
+
+  return async <F extends Fields, S extends object>(
+    settings: Settings<F>, config: ConfigOf<F> & StepConfig, train: TrainStep<ConfigOf<F>, S>,
+  ) => {
+    const { name } = settings;
+    const finished = options.reuses && !config.force ? await readSummary(config.output) : undefined;
+    if (finished !== undefined) {
+      await checkSettings(settings, config);
+      await checkInputs(config, finished);
+      if (isWriter) reporter.note(`${name}: finished before, reused from ${config.output}`);
+      return finished as RunSummary & S & StepDuration; // written by this same step
+    }
+    
+    const begin = performance.now();
+    const secondsSoFar = () => (performance.now() - begin) / 1000;
+    if (!isWriter) return { ...(await train(config, silentRun(config.output, options.stopRequested))), seconds: secondsSoFar() };
+
+    const folder = await openRun(config.output, {
+      config: resolvedYaml({ [name]: savedValues(settings.fields, config) }),
+      replaces: config.force ? "finished" : options.restarts ? "interrupted" : "nothing",
+    });
+    const { run, close } = openStepRun(name, { paths: folder, reporter, stopRequested: options.stopRequested });
+    try {
+      const results = await train(config, run);
+      const seconds = secondsSoFar();
+      await folder.markFinished({ ...results, seconds });
+      reporter.stop();
+      reporter.note(`${name}: finished in ${formatDuration(seconds)}, see ${config.output}`);
+      return { ...results, seconds };
+    } finally {
+      close();
+      await folder.close();
+    }
+  };
+}
+
+/**
+ * Runs several steps in the subfolders of one folder, with their results in its `summary.json`.
+ *
+ * @param settings what its `config.yaml` holds
+ */
+export async function inPipelineFolder<S extends object>(
+  folder: string, settings: Readonly<Record<string, unknown>>, body: () => Promise<S>,
+): Promise<S> {
+  const run = await openPipeline(folder, resolvedYaml(settings));
+  try {
+    const results = await body();
+    await run.markFinished(results);
+    return results;
+  } finally {
+    await run.close();
+  }
+}
+
+interface Frame {
+  readonly paths: RunPaths;
+  readonly reporter: Reporter;
+  readonly stopRequested: () => boolean;
+}
+
+function openStepRun(name: string, { paths, reporter, stopRequested }: Frame): { run: StepRun; close: () => void } {
+  const metrics = new MetricsLog(paths.metricsFile);
+  const samples = new JsonlLog(paths.samplesFile);
+  let shown: readonly string[] = [];
+  const run: StepRun = {
+    ...silentRun(paths.folder, stopRequested),
+    start(totalSteps, names) {
+      shown = names;
+      reporter.start(name, totalSteps);
+    },
+    log(step, numbers) {
+      metrics.log(step, numbers);
+      reporter.update(step, Object.fromEntries(shown.flatMap((key) => (numbers[key] === undefined ? [] : [[key, numbers[key]]]))));
+    },
+    sample: (record) => samples.append(record),
+    note: (line) => reporter.note(line),
+  };
+  const close = (): void => {
+    reporter.stop();
+    metrics.close();
+    samples.close();
+  };
+  return { run, close };
+}
+
+/** What a step on a rank other than 0 runs in. */
+function silentRun(folder: string, stopRequested: () => boolean): StepRun {
+  const paths = new RunPaths(folder);
+  const nothing = (): void => {};
+  return {
+    folder,
+    modelFolder: paths.modelFolder,
+    checkpointFolder: (step) => paths.checkpointFolder(step),
+    start: nothing, log: nothing, sample: nothing, note: nothing,
+    stopRequested,
+  };
+}
+
+/** Refuses to reuse a step that was trained with other settings: they would be accepted and not honoured. */
+async function checkSettings<F extends Fields>({ name, fields }: Settings<F>, config: ConfigOf<F> & StepConfig): Promise<void> {
+  const file = await readSettings(new RunPaths(config.output).configFile, settingsLayout);
+  const before = file.sections[name] ?? {};
+  const now = savedValues(fields, config);
+  const shown = (value: unknown): string => JSON.stringify(value) ?? "not set";
+  const changes = Object.entries(fields)
+    .filter(([key, field]) => !field.neutral && shown(before[key]) !== shown(now[key]))
+    .map(([key]) => `${key} was ${shown(before[key])}, now ${shown(now[key])}`);
+  if (changes.length === 0) return;
+  throw new ConfigError(
+    `${config.output} was trained with other settings: ${changes.join("; ")}; ` +
+      "go back to them, choose another --output, or --force to train again",
+  );
+}
+
+/** Refuses to reuse a step whose input model was trained again afterwards. */
+async function checkInputs(config: StepConfig, finished: RunSummary): Promise<void> {
+  for (const path of Object.values(config)) {
+    if (typeof path !== "string" || basename(path) !== "model") continue;
+    const input = await readSummary(dirname(path));
+    if (input !== undefined && input.finishedAt > finished.finishedAt) {
+      throw new ConfigError(
+        `${config.output} was trained before its input ${path} was trained again; --force with --step to train it again too`,
+      );
+    }
+  }
+}

@@ -1,0 +1,91 @@
+import { boolean, choice, group, integer, number, path, paths, text } from "./fields.ts";
+
+/** `--config`, for every command that reads a settings file. */
+export const configField = {
+  config: path({
+    hint: "<file.yaml>", optional: true, flagOnly: true, help: "settings file: shared settings and a section per step; flags win",
+  }),
+};
+
+/** The number format: bfloat16 takes half the memory and, with processor support, half the time. */
+export const dtypeField = {
+  dtype: choice(["auto", "float32", "bfloat16"], {
+    default: "auto", synonyms: { fp32: "float32", bf16: "bfloat16" },
+    help: "number format; auto is bfloat16 where the hardware computes it fast, otherwise float32",
+  }),
+};
+
+/** Where to compute. */
+export const machineFields = {
+  device: choice(["auto", "cpu", "cuda"], { default: "auto", help: "where to compute; auto is CUDA if present" }),
+  threads: integer({ min: 1, optional: true, neutral: true, help: "processor threads; all cores when left out" }),
+};
+
+/** Start over although the output folder holds a run. */
+export const forceField = {
+  force: boolean({ default: false, flagOnly: true, help: "train again, replacing what an earlier run left in the output folder" }),
+};
+
+/** Settings that all steps share, and that `tschat train` therefore takes once. */
+export const sharedFields = {
+  ...group("Data:", {
+    data: paths({
+      hint: "<files...>", aliases: ["data_path", "prompts"],
+      help: "data to train on: JSONL files, also .gz and .zst",
+    }),
+    evalData: path({
+      hint: "<file>", optional: true, aliases: ["eval_prompts"], help: "held-out data; without it --eval-size records are held out",
+    }),
+    dataSplit: text({
+      hint: "<a,b,c>", optional: true,
+      help: "give each step its own share of the data, in these proportions, e.g. 2,4,4; without it every step sees all",
+    }),
+    evalSize: integer({ default: 64, min: 1, help: "records held out for evaluation when there is no --eval-data" }),
+  }),
+  ...group("Run:", {
+    // 1234 is DeepSpeed-Chat's default.
+    seed: integer({ default: 1234, min: 0, help: "seed of shuffling, initialisation and sampling" }),
+    ...dtypeField,
+    ...machineFields,
+    // As in transformers, the count of steps takes the place of epochs; the schedule ends with it.
+    maxSteps: integer({
+      min: 1, optional: true, aliases: ["num_iterations"], help: "train this many steps instead of --epochs, repeating the data",
+    }),
+    saveEvery: integer({ default: 0, min: 0, neutral: true, help: "save every n steps; 0 saves only at the end" }),
+    evalEvery: integer({ default: 0, min: 0, neutral: true, help: "evaluate every n steps; 0 evaluates before and after only" }),
+    logEvery: integer({ default: 1, min: 1, neutral: true, help: "log every n steps" }),
+    ...forceField,
+  }),
+};
+
+/** Where a step writes. */
+export const outputField = group("Output:", {
+  output: path({
+    hint: "<dir>", aliases: ["output_dir"], neutral: true, help: "run folder to write: model, metrics, samples, resolved settings",
+  }),
+});
+
+/** AdamW and its schedule, as supervised fine-tuning and reward training share them. */
+export const optimizerFields = {
+  epochs: integer({ default: 1, min: 1, aliases: ["num_train_epochs"], help: "passes over the training data" }),
+  weightDecay: number({ default: 0, min: 0, help: "decoupled weight decay of matrices; norms and biases never decay" }),
+  schedule: choice(["cosine", "linear", "constant"], {
+    default: "cosine", aliases: ["lr_scheduler_type"], help: "learning rate after warm-up: falls to 0 along a cosine or a line, or stays",
+  }),
+  warmupRatio: number({ default: 0.03, min: 0, max: 1, help: "share of all steps in which the learning rate rises from 0" }),
+  warmupSteps: integer({
+    min: 0, optional: true, aliases: ["num_warmup_steps"], help: "steps of warm-up; takes the place of --warmup-ratio",
+  }),
+  gradientClip: number({ default: 1, above: 0, help: "largest 2-norm of the gradient; longer ones are scaled down" }),
+  // 0.9 and 0.95 are DeepSpeed-Chat's.
+  adamBeta1: number({ default: 0.9, min: 0, max: 0.9999, help: "decay of AdamW's mean of gradients" }),
+  adamBeta2: number({ default: 0.95, min: 0, max: 0.9999, help: "decay of AdamW's mean of squared gradients" }),
+  adamEpsilon: number({ default: 1e-8, above: 0, help: "added to the denominator of AdamW's step" }),
+};
+
+/** Tokens of one forward; bounds the memory of activations. */
+export const microBatchTokensField = {
+  microBatchTokens: integer({
+    default: 4096, min: 1, help: "tokens of one forward on one rank; less takes less memory, the result is the same",
+  }),
+};

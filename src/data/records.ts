@@ -1,0 +1,116 @@
+import { ConfigError } from "../errors.ts";
+import type { Message } from "../tokenizer/message.ts";
+import type { Step } from "./split.ts";
+
+/** The file and line that a record came from, for messages. */
+export interface Origin {
+  readonly path: string;
+  readonly line: number;
+}
+
+/** A dialogue that waits for an answer; its last message is the user's. */
+export interface PromptRecord {
+  readonly kind: "prompt";
+  readonly origin: Origin;
+  readonly prompt: readonly Message[];
+}
+
+/**
+ * A dialogue with an answer to imitate.
+ *
+ *     { kind: "demonstration", prompt: [{ role: "user", content: "2 + 2?" }], answer: "4", trainedTurns: "last", origin }
+ */
+export interface Demonstration {
+  readonly kind: "demonstration";
+  readonly origin: Origin;
+  readonly prompt: readonly Message[];
+  /** Never blank. */
+  readonly answer: string;
+  /** Which assistant turns are to be imitated: only `answer`, or those inside `prompt` too. */
+  readonly trainedTurns: "last" | "all";
+}
+
+/**
+ * A dialogue with two answers, of which people (or a rule) preferred the first.
+ *
+ *     { kind: "preference", prompt: [{ role: "user", content: "2 + 2?" }], chosen: "4", rejected: "5", origin }
+ */
+export interface Preference {
+  readonly kind: "preference";
+  readonly origin: Origin;
+  readonly prompt: readonly Message[];
+  /** Never blank. */
+  readonly chosen: string;
+  /** Never blank. */
+  readonly rejected: string;
+}
+
+/** What one line of a data file holds, whatever shape it is written in. */
+export type DataRecord = PromptRecord | Demonstration | Preference;
+
+/** A line that is well formed but that no step can learn from; it is counted under its reason. */
+export interface SkippedRecord {
+  readonly kind: "skipped";
+  readonly reason: string;
+}
+
+/** How many records were left out, by reason. */
+export type ReasonCounts = Readonly<Record<string, number>>;
+
+/** The record type that each step trains on. */
+export interface StepRecords {
+  sft: Demonstration;
+  reward: Preference;
+  dpo: Preference;
+  ppo: PromptRecord;
+}
+
+/**
+ * What a step uses of a record. SFT imitates the chosen answer of a preference; PPO needs no answer and drops it.
+ *
+ * @throws {ConfigError} with file, line and field if the record lacks what the step needs
+ */
+export function recordForStep<S extends Step>(record: DataRecord, step: S): StepRecords[S] {
+  return FOR_STEP[step](record);
+}
+
+const FOR_STEP: { readonly [S in Step]: (record: DataRecord) => StepRecords[S] } = {
+  sft: toDemonstration,
+  reward: toPreference,
+  dpo: toPreference,
+  ppo: ({ origin, prompt }) => ({ kind: "prompt", origin, prompt }),
+};
+
+function toDemonstration(record: DataRecord): Demonstration {
+  switch (record.kind) {
+    case "demonstration":
+      return record;
+    case "preference":
+      return { kind: "demonstration", origin: record.origin, prompt: record.prompt, answer: record.chosen, trainedTurns: "last" };
+    case "prompt":
+      throw fieldError(record.origin, "completion", {
+        expected: "an answer to imitate",
+        found: "a prompt alone",
+        advice: 'SFT needs "completion", "chosen" or "messages" that end with the assistant',
+      });
+  }
+}
+
+function toPreference(record: DataRecord): Preference {
+  if (record.kind === "preference") return record;
+  throw fieldError(record.origin, "rejected", {
+    expected: "an answer that was not preferred",
+    found: "nothing",
+    advice: 'reward models and DPO need "chosen" and "rejected"',
+  });
+}
+
+/** The error for a field of a record: `data.jsonl:3: field "rejected": expected ..., found ...; ...`. */
+export function fieldError(origin: Origin, field: string, text: { expected: string; found: string; advice: string }): ConfigError {
+  return new ConfigError(`${origin.path}:${origin.line}: field "${field}": expected ${text.expected}, found ${text.found}; ${text.advice}`);
+}
+
+/** `counts` with one more under `reason`. */
+export function countReason(counts: Record<string, number>, reason: string): void {
+  counts[reason] = (counts[reason] ?? 0) + 1;
+}

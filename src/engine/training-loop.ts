@@ -1,0 +1,76 @@
+import { type Metrics, type StepRun, Interrupted } from "../config/step.ts";
+import { trainingBatches } from "../data/batches.ts";
+import { type Schedule, scheduleFactor } from "../optim/schedule.ts";
+
+/** Settings that the loops over a fixed data set share. */
+export interface LoopConfig {
+  learningRate: number;
+  schedule: Schedule;
+  warmupRatio: number;
+  warmupSteps?: number | undefined;
+  epochs: number;
+  maxSteps?: number | undefined;
+  miniBatchSize: number;
+  seed: number;
+  saveEvery: number;
+  evalEvery: number;
+  logEvery: number;
+}
+
+/** What a step does inside the loop. */
+export interface LoopBody {
+  /** Samples in the training set. */
+  size: number;
+  /** Metrics that the terminal shows. */
+  shown: readonly string[];
+  /** One optimizer step on the samples with these indices. */
+  update(rows: readonly number[], learningRate: number): Metrics;
+  /** Metrics on held-out data. */
+  evaluate(): Metrics;
+  /** Writes the model into a folder, atomically. */
+  save(folder: string): Promise<void>;
+}
+
+/** Metrics on held-out data before and after training, and how many steps there were. */
+export interface LoopResult {
+  before: Metrics;
+  after: Metrics;
+  steps: number;
+}
+
+/**
+ * Supervised training: evaluates, goes through the data in a new order each epoch, logs, saves every n steps and at the
+ * end, and stops after the step in which a signal came.
+ *
+ * @throws {Interrupted} after saving, when a stop was requested
+ */
+export async function trainingLoop(config: LoopConfig, run: StepRun, body: LoopBody): Promise<LoopResult> {
+  const stepsPerEpoch = Math.ceil(body.size / config.miniBatchSize);
+  const totalSteps = config.maxSteps ?? config.epochs * stepsPerEpoch;
+  const warmupSteps = config.warmupSteps ?? Math.ceil(config.warmupRatio * totalSteps);
+  run.start(totalSteps, body.shown);
+  const before = body.evaluate();
+  run.log(0, before);
+  let step = 0, evaluated = { step: 0, metrics: before };
+  for (const { rows } of trainingBatches({ size: body.size, batchSize: config.miniBatchSize, seed: config.seed, numEpochs: Math.ceil(totalSteps / stepsPerEpoch) })) {
+    if (step === totalSteps) break;
+    const learningRate = config.learningRate * scheduleFactor(step, { schedule: config.schedule, warmupSteps, totalSteps });
+    let metrics = body.update(rows, learningRate);
+    step++;
+    if (config.evalEvery > 0 && step % config.evalEvery === 0) {
+      evaluated = { step, metrics: body.evaluate() };
+      metrics = { ...metrics, ...evaluated.metrics };
+    }
+    if (step % config.logEvery === 0 || evaluated.step === step) run.log(step, { ...metrics, learningRate });
+    const stop = run.stopRequested();
+    if (stop || (config.saveEvery > 0 && step % config.saveEvery === 0)) await body.save(run.checkpointFolder(step));
+    if (stop) throw new Interrupted(step, run.checkpointFolder(step));
+    await new Promise(setImmediate); // lets the log and the terminal be written
+  }
+  if (evaluated.step !== step) {
+    evaluated = { step, metrics: body.evaluate() };
+    run.log(step, evaluated.metrics);
+  }
+  await body.save(run.modelFolder);
+  return { before, after: evaluated.metrics, steps: step };
+}

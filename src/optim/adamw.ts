@@ -1,0 +1,82 @@
+import type { ParameterBlock } from "../nn/parameter-block.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { full, zeros } from "../tensor/create.ts";
+import { operator } from "../tensor/operator.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+const fusedAdamw = operator<undefined>("_fused_adamw_");
+
+/** Settings of AdamW that stay the same during training. */
+export interface AdamWOptions {
+  /** Decay of the mean of gradients, in [0, 1). */
+  beta1: number;
+  /** Decay of the mean of squared gradients, in [0, 1). */
+  beta2: number;
+  epsilon: number;
+  /** Decoupled decay of matrices; vectors never decay. */
+  weightDecay: number;
+}
+
+/** What AdamW keeps of one block: [elements] float32 each. */
+export interface BlockState {
+  block: ParameterBlock;
+  /** The parameters in float32: the block's own buffer when the model runs in float32, else a copy that is rounded into it after each step. */
+  master: Tensor;
+  mean: Tensor;
+  meanOfSquares: Tensor;
+}
+
+/**
+ * Adam with decoupled weight decay (arXiv:1711.05101, algorithm 2), on flat blocks: a few large tensors a model.
+ *
+ *     m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
+ *     w = w - lr weightDecay w - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)
+ */
+export class AdamW {
+  readonly states: readonly BlockState[];
+  readonly #options: AdamWOptions;
+  #steps = 0;
+
+  /** @param masterOf gives the float32 start of a block that runs in another dtype */
+  constructor(blocks: readonly ParameterBlock[], masterOf: (block: ParameterBlock) => Tensor, options: AdamWOptions) {
+    this.#options = options;
+    this.states = blocks.map((block) => ({
+      block,
+      master: block.flat.dtype === "float32" ? block.flat : masterOf(block),
+      mean: zeros([block.flat.size]),
+      meanOfSquares: zeros([block.flat.size]),
+    }));
+  }
+
+  /** Optimizer steps taken. */
+  get numSteps(): number { return this.#steps; }
+
+  /** Moves the parameters along the blocks' gradients, which stay as they are. */
+  step(learningRate: number): void {
+    this.#steps++;
+    noGrad(() => {
+      this.#update(learningRate, this.#options.weightDecay, ({ block }) => [0, block.decayEnd]);
+      this.#update(learningRate, 0, ({ block }) => [block.decayEnd, block.flat.size]);
+      for (const { block, master } of this.states) if (master !== block.flat) block.flat.copy_(master);
+    });
+  }
+
+  /** One fused call over the same range of every block. */
+  #update(learningRate: number, weightDecay: number, rangeOf: (state: BlockState) => [number, number]): void {
+    const { beta1, beta2, epsilon } = this.#options;
+    const ranges = this.states.map((state) => ({ state, range: rangeOf(state) })).filter(({ range: [from, to] }) => to > from);
+    const part = (pick: (state: BlockState) => Tensor) => ranges.map(({ state, range: [from, to] }) => pick(state).slice(0, from, to));
+    const handles = (tensors: readonly Tensor[]) => tensors.map((tensor) => tensor.handle);
+    fusedAdamw(
+      handles(part((state) => state.master)), handles(part((state) => gradientOf(state.block))), handles(part((state) => state.mean)),
+      handles(part((state) => state.meanOfSquares)), [], handles(ranges.map(() => full([], this.#steps))),
+      learningRate, beta1, beta2, weightDecay, epsilon, false, false,
+    );
+  }
+}
+
+/** The block's flat gradient; a block without one does not belong into an optimizer. */
+export function gradientOf(block: ParameterBlock): Tensor {
+  if (!block.gradient) throw new Error(`internal: block "${block.name}" is trained but has no gradient`);
+  return block.gradient;
+}

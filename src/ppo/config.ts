@@ -1,0 +1,129 @@
+import { microBatchTokensField, outputField, sharedFields } from "../config/common.ts";
+import { boolean, choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
+import type { Settings } from "../config/resolve.ts";
+import { ConfigError } from "../errors.ts";
+
+/** Settings of step 3. */
+export const ppoFields = {
+  ...group("Models:", {
+    actor: path({
+      hint: "<dir>", aliases: ["actor_model_name_or_path"], help: "SFT model: the actor starts from it, the reference stays at it",
+    }),
+    rewardModel: path({
+      hint: "<dir>", aliases: ["critic_model_name_or_path"], help: "reward model: gives the scores; the critic starts from it",
+    }),
+  }),
+  ...outputField,
+  ...sharedFields,
+  ...group("Rollout:", {
+    rolloutBatchSize: integer({
+      default: 32, min: 1, aliases: ["per_device_generation_batch_size"], help: "prompts of one rollout, over all ranks",
+    }),
+    samplesPerPrompt: integer({ default: 1, min: 1, help: "answers sampled to each prompt" }),
+    maxPromptLen: integer({
+      default: 256, min: 1, aliases: ["max_prompt_seq_len"], help: "longest prompt in tokens; longer ones are left out and counted",
+    }),
+    maxNewTokens: integer({ default: 128, min: 1, aliases: ["max_answer_seq_len"], help: "longest answer in tokens" }),
+    minNewTokens: integer({ default: 0, min: 0, help: "shortest answer in tokens; the end token is impossible before" }),
+    // No top-k and top-p: they change the distribution that the log-probabilities of training are taken from.
+    temperature: number({ default: 1, above: 0, help: "sampling temperature; all log-probabilities are taken at it" }),
+  }),
+  ...group("Reward:", {
+    klCoef: number({ default: 0.05, min: 0, help: "weight of the KL penalty per token against the reference, in nats" }),
+    klTarget: number({
+      above: 0, optional: true,
+      help: "KL per answer, in nats, that an adaptive controller of the weight aims at; fixed weight when left out",
+    }),
+    klHorizon: integer({ default: 10000, min: 1, help: "answers over which the adaptive controller reacts; needs --kl-target" }),
+    rewardClip: number({ default: 5, above: 0, help: "scores are clipped to plus and minus this" }),
+    // Without it answers grow until they are cut off.
+    missingEosPenalty: number({
+      default: 1, min: 0, help: "subtracted from the score of an answer that does not end within --max-new-tokens",
+    }),
+    whitenRewards: boolean({ default: false, help: "scale the rewards per token of a rollout to variance 1" }),
+  }),
+  ...group("Advantages and losses:", {
+    gamma: number({ default: 1, min: 0, max: 1, help: "discount factor" }),
+    gaeLambda: number({ default: 0.95, min: 0, max: 1, help: "lambda of GAE: bias against variance of the advantages" }),
+    whitenAdvantages: boolean({ default: true, help: "shift and scale the advantages of a rollout to mean 0 and variance 1" }),
+    clipRange: number({ default: 0.2, above: 0, help: "half-width of the trust region around ratio 1" }),
+    valueClipRange: number({ default: 0.2, above: 0, help: "how far a value may move from the rollout's before its loss is clipped" }),
+    targetKl: number({
+      above: 0, optional: true,
+      help: "stop the passes over a rollout when the approximate KL of an update, in nats per token, exceeds this",
+    }),
+    parity: choice(["none", "deepspeed-chat"], {
+      default: "none", help: "deepspeed-chat: its arithmetic, and its values for the settings not given",
+    }),
+  }),
+  ...group("Training:", {
+    epochs: integer({ default: 1, min: 1, aliases: ["num_train_epochs"], help: "passes over the prompts" }),
+    // More passes are unstable in DeepSpeed-Chat's experience.
+    ppoEpochs: integer({ default: 1, min: 1, help: "passes over each rollout" }),
+    miniBatchSize: integer({
+      default: 32, min: 1, aliases: ["per_device_training_batch_size"], help: "answers of one optimizer step, over all ranks",
+    }),
+    ...microBatchTokensField,
+    actorLearningRate: number({ default: 1e-6, min: 0, help: "peak learning rate of the actor; up to 1e-5 for small models" }),
+    // 3 to 10 times the actor's: the critic has to follow it.
+    criticLearningRate: number({ default: 5e-6, min: 0, help: "peak learning rate of the critic" }),
+    criticWarmupSteps: integer({ default: 0, min: 0, help: "first iterations in which only the critic learns" }),
+    schedule: choice(["cosine", "linear", "constant"], {
+      default: "linear", aliases: ["lr_scheduler_type"], help: "learning rate after warm-up: falls to 0 along a cosine or a line, or stays",
+    }),
+    warmupSteps: integer({ default: 0, min: 0, aliases: ["num_warmup_steps"], help: "iterations in which the learning rate rises from 0" }),
+    weightDecay: number({
+      default: 0, min: 0, aliases: ["actor_weight_decay", "critic_weight_decay"], help: "decoupled weight decay of matrices",
+    }),
+    gradientClip: number({ default: 1, above: 0, help: "largest 2-norm of the gradient of actor and of critic" }),
+    adamBeta1: number({ default: 0.9, min: 0, max: 0.9999, help: "decay of AdamW's mean of gradients" }),
+    adamBeta2: number({ default: 0.95, min: 0, max: 0.9999, help: "decay of AdamW's mean of squared gradients" }),
+    // "The 37 implementation details of PPO", 3: larger than AdamW's usual 1e-8.
+    adamEpsilon: number({ default: 1e-5, above: 0, help: "added to the denominator of AdamW's step" }),
+  }),
+};
+
+/** Configuration of step 3. */
+export type PpoConfig = ConfigOf<typeof ppoFields>;
+
+/** What DeepSpeed-Chat's step 3 does where it differs from our defaults (its constants and the defaults of its flags). */
+export const deepSpeedChatRecipe = {
+  klCoef: 0.1,
+  maxNewTokens: 256,
+  missingEosPenalty: 0,
+  whitenAdvantages: false,
+  actorLearningRate: 9.65e-6,
+  schedule: "cosine",
+  warmupSteps: 100,
+  adamEpsilon: 1e-8,
+} satisfies Partial<PpoConfig>;
+
+/** @throws {ConfigError} naming the flag that does not fit the others */
+export function checkPpoConfig(config: PpoConfig): void {
+  const { rolloutBatchSize, samplesPerPrompt, miniBatchSize, maxPromptLen, maxNewTokens, minNewTokens, microBatchTokens } = config;
+  const answers = rolloutBatchSize * samplesPerPrompt;
+  if (answers % miniBatchSize !== 0) {
+    throw new ConfigError(
+      `--mini-batch-size: expected a divisor of the answers of a rollout (${rolloutBatchSize} prompts x ${samplesPerPrompt} samples ` +
+        `= ${answers}), got ${miniBatchSize}`,
+    );
+  }
+  if (minNewTokens > maxNewTokens) {
+    throw new ConfigError(`--min-new-tokens: expected at most --max-new-tokens (${maxNewTokens}), got ${minNewTokens}`);
+  }
+  const longest = maxPromptLen + maxNewTokens;
+  if (microBatchTokens < longest) {
+    throw new ConfigError(
+      `--micro-batch-tokens: expected at least --max-prompt-len + --max-new-tokens (${longest}), got ${microBatchTokens}; ` +
+        "a sequence must fit into one forward",
+    );
+  }
+}
+
+/** Step 3: PPO. */
+export const ppoSettings: Settings<typeof ppoFields, "ppo"> = {
+  name: "ppo",
+  fields: ppoFields,
+  recipe: ({ parity }) => (parity === "deepspeed-chat" ? deepSpeedChatRecipe : {}),
+  check: checkPpoConfig,
+};

@@ -1,0 +1,50 @@
+import { noGrad } from "../tensor/autograd.ts";
+import type { Rollout } from "./records.ts";
+import type { RlhfEngine } from "./rlhf-engine.ts";
+import { rollOut } from "./rollout.ts";
+import { score } from "./scoring.ts";
+
+/** How the actor is looked at on held-out prompts. */
+export interface EvaluateOptions {
+  maxNewTokens: number;
+  minNewTokens: number;
+  temperature: number;
+  microBatchTokens: number;
+  seed: number;
+  stopRequested?: (() => boolean) | undefined;
+}
+
+/** One sampled answer to each held-out prompt; the draws are the same each time, so that two evaluations pair up. */
+export interface PolicyEvaluation {
+  readonly rollout: Rollout;
+  readonly texts: readonly string[];
+  /** The reward model's score of each answer, without penalties. */
+  readonly scores: readonly number[];
+  /** KL of each answer against the reference, in nats: sum of log-ratios over its tokens. */
+  readonly kl: readonly number[];
+}
+
+/** Requests of evaluations lie far behind those of training, so that they never share draws. */
+const EVALUATION_PROMPTS = 2 ** 31;
+
+/** Answers the prompts with the actor as it is, and scores the answers. */
+export function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly (readonly number[])[], options: EvaluateOptions): PolicyEvaluation {
+  const { tokenizer, generator } = rlhf;
+  const rollout = rollOut(generator, prompts, { ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS });
+  const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
+  const scored = score(models, rollout, { ...options, miniBatchSize: prompts.length });
+  const kl = noGrad(() => scored.oldLogprobs.sub(scored.referenceLogprobs).where(scored.responseMask, 0).sum([1]).numbers());
+  return { rollout, texts: rollout.responses.map((response) => tokenizer.decode([...response])), scores: scored.scores.numbers(), kl };
+}
+
+/** A mean, and the standard error of it over independent values. */
+export interface MeanWithError {
+  mean: number;
+  standardError: number;
+}
+
+export function meanWithError(values: readonly number[]): MeanWithError {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1);
+  return { mean, standardError: Math.sqrt(variance / values.length) };
+}

@@ -1,0 +1,114 @@
+import { TrainingError } from "../errors.ts";
+import { Stopwatch } from "../metrics/stopwatch.ts";
+import { type PpoConfig, ppoFields } from "./config.ts";
+import { shapeExperience } from "./experience.ts";
+import { AdaptiveKl, klStatistics } from "./kl.ts";
+import type { Experience } from "./records.ts";
+import type { RlhfEngine } from "./rlhf-engine.ts";
+import { rollOut } from "./rollout.ts";
+import { score } from "./scoring.ts";
+import { update } from "./update.ts";
+import { explainedVariance } from "./whiten.ts";
+
+/** Settings of the trainer: those of `tschat ppo` that concern the arithmetic; all have its defaults. */
+export type PpoOptions = Partial<Omit<PpoConfig, "actor" | "rewardModel" | "data" | "evalData" | "output" | "dtype" | "device">>;
+
+/** What one call of `trainRlhf` reports. */
+export interface TrainResult {
+  /** Means over the update's minibatches. */
+  readonly policyLoss: number;
+  readonly valueLoss: number;
+  /** Everything else that is logged of the iteration. */
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/** Factors of the peak learning rates for one iteration. */
+export interface IterationSchedule {
+  /** In [0, 1]; default 1. */
+  learningRateFactor?: number;
+  /** Default true. */
+  updatesActor?: boolean;
+}
+
+/** PPO, one iteration at a time: prompts -> rollout -> scoring -> advantages -> update. */
+export class PpoTrainer {
+  readonly rlhf: RlhfEngine;
+  readonly options: Omit<PpoConfig, "actor" | "rewardModel" | "data" | "evalData" | "output" | "dtype" | "device">;
+  readonly #adaptiveKl: AdaptiveKl | undefined;
+  readonly #stopwatch = new Stopwatch();
+  #promptsBefore = 0;
+  #iterations = 0;
+
+  constructor(rlhf: RlhfEngine, options: PpoOptions = {}) {
+    this.rlhf = rlhf;
+    this.options = { ...defaults(), ...options };
+    const { klCoef, klTarget, klHorizon } = this.options;
+    this.#adaptiveKl = klTarget === undefined ? undefined : new AdaptiveKl({ klCoef, target: klTarget, horizon: klHorizon });
+  }
+
+  /** Weight of the KL penalty now. */
+  get klCoef(): number { return this.#adaptiveKl?.klCoef ?? this.options.klCoef; }
+
+  /** Samples answers to the prompts (token ids), scores them and estimates advantages. */
+  generateExperience(prompts: readonly (readonly number[])[], stopRequested?: () => boolean): Experience {
+    const { options, rlhf } = this;
+    const stopRollout = this.#stopwatch.start("rollout");
+    const rollout = rollOut(rlhf.generator, prompts, { ...options, endToken: rlhf.tokenizer.endOfTurnTokenId, promptsBefore: this.#promptsBefore, stopRequested });
+    stopRollout(sum(rollout.responses.map((response) => response.length)));
+    this.#promptsBefore += prompts.length;
+    const stopScoring = this.#stopwatch.start("scoring");
+    const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
+    const scored = score(models, rollout, options);
+    stopScoring(numTokens(scored));
+    if (!scored.scores.isFinite().all().item()) throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);
+    return shapeExperience(scored, { ...options, klCoef: this.klCoef });
+  }
+
+  /** Updates actor and critic from an experience. */
+  trainRlhf(experience: Experience, { learningRateFactor = 1, updatesActor = true }: IterationSchedule = {}): TrainResult {
+    const { options, rlhf } = this;
+    const stopUpdate = this.#stopwatch.start("update");
+    const updated = update(rlhf.actor, rlhf.critic, experience, {
+      ...options,
+      seed: options.seed + this.#iterations * 1000,
+      actorLearningRate: options.actorLearningRate * learningRateFactor,
+      criticLearningRate: options.criticLearningRate * learningRateFactor,
+      updatesActor,
+    });
+    stopUpdate(numTokens(experience));
+    this.#iterations++;
+    const { policyLoss = Number.NaN, valueLoss = Number.NaN, ...rest } = updated;
+    const described = describe(experience);
+    const metrics = { ...described, klCoef: this.klCoef, ...rest, ...this.#stopwatch.metrics() };
+    this.#stopwatch.reset();
+    this.#adaptiveKl?.update(described.kl, experience.prompts.length);
+    return { policyLoss, valueLoss, metrics };
+  }
+}
+
+/** Figures of a rollout: means over its answers or tokens. */
+function describe(experience: Experience) {
+  const { scores, responses, finishReasons, responseMask, oldLogprobs: logprobs, referenceLogprobs } = experience;
+  const kl = klStatistics({ logprobs, referenceLogprobs, responseMask });
+  const values = scores.numbers(), mean = sum(values) / values.length;
+  return {
+    reward: mean,
+    rewardDeviation: Math.sqrt(sum(values.map((value) => (value - mean) ** 2)) / Math.max(1, values.length - 1)),
+    kl: kl.perSequence.item(), klPerToken: kl.perToken.item(), k3PerToken: kl.k3.item(), negativeKlFraction: kl.negativeFraction.item(),
+    responseLength: sum(responses.map((response) => response.length)) / responses.length,
+    finished: finishReasons.filter((reason) => reason === "eos").length / finishReasons.length,
+    explainedVariance: explainedVariance(experience).item(),
+  };
+}
+
+function defaults(): PpoTrainer["options"] {
+  return Object.fromEntries(Object.entries(ppoFields).flatMap(([name, field]) => ("default" in field ? [[name, field.default]] : []))) as PpoTrainer["options"];
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function numTokens({ prompts, responses }: Pick<Experience, "prompts" | "responses">): number {
+  return sum(prompts.map((prompt, i) => prompt.length + (responses[i]?.length ?? 0)));
+}

@@ -1,0 +1,38 @@
+import type { FinishReason } from "../engine/generation.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/**
+ * Sampled answers. Example: prompt 5 6, answers 7 8 2 and 9 (cut off), end token 2:
+ *
+ *     { prompts: [[5, 6], [5, 6]], responses: [[7, 8, 2], [9]], responseMask: [[1, 1, 1], [1, 0, 0]], finishReasons: ["eos", "length"] }
+ */
+export interface Rollout {
+  readonly prompts: readonly (readonly number[])[];
+  /** With the end token, where there was one. */
+  readonly responses: readonly (readonly number[])[];
+  /** [batch, response] bool: true on generated tokens up to and including the end token. */
+  readonly responseMask: Tensor;
+  readonly finishReasons: readonly FinishReason[];
+}
+
+/** A rollout with what all models say of it; no gradients. */
+export interface Scored extends Rollout {
+  /** [batch, response] float32, nats: each response token under the actor that generated it; 0 where `responseMask` is false. */
+  readonly oldLogprobs: Tensor;
+  /** [batch, response] float32, nats: the same under the reference. */
+  readonly referenceLogprobs: Tensor;
+  /** [batch, response] float32: the critic's value before each response token. */
+  readonly values: Tensor;
+  /** [batch] float32: the reward model's score of prompt and response. */
+  readonly scores: Tensor;
+}
+
+/** A scored rollout with what the update learns from. */
+export interface Experience extends Scored {
+  /** [batch, response] float32: KL penalty, and the score at the last token. */
+  readonly rewards: Tensor;
+  /** [batch, response] float32. */
+  readonly advantages: Tensor;
+  /** [batch, response] float32. */
+  readonly returns: Tensor;
+}

@@ -1,0 +1,49 @@
+import type { CausalLM } from "../model/causal-lm.ts";
+import type { RewardModel } from "../model/reward-model.ts";
+import { indexCopy } from "../nn/functional.ts";
+import { indices, zeros } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** Rows of one forward: prompts with their responses. */
+export interface ForwardRows {
+  readonly prompts: readonly (readonly number[])[];
+  readonly responses: readonly (readonly number[])[];
+  /** Width of the grids that come out. */
+  readonly width: number;
+}
+
+/** [rows, width] float32 each; 0 behind a response. */
+export interface ResponseLogprobs {
+  /** Nats, with gradient where the model trains. */
+  logprobs: Tensor;
+  /** Nats, no gradient. */
+  entropies: Tensor;
+}
+
+/** Log-probability of every response token at the rollout's temperature. */
+export function responseLogprobs(model: CausalLM, { prompts, responses, width }: ForwardRows, temperature: number): ResponseLogprobs {
+  const rows = prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]);
+  const counts = rows.map((row, i) => row.map((_, t) => t >= (prompts[i]?.length ?? 0)));
+  const packed = model.tokenLogprobs(rows, { counts, temperature });
+  const toGrid = (x: Tensor) => scatter(x, responses, width);
+  return { logprobs: toGrid(packed.logprobs), entropies: toGrid(packed.entropies) };
+}
+
+/** Value before every response token: the critic's output at the token in front of it, [rows, width] float32, with gradient where it trains. */
+export function responseValues(critic: RewardModel, { prompts, responses, width }: ForwardRows): Tensor {
+  const rows = prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]);
+  const picked: number[] = [];
+  let start = 0;
+  for (const [i, row] of rows.entries()) {
+    const promptLength = prompts[i]?.length ?? 0;
+    for (let t = promptLength; t < row.length; t++) picked.push(start + t - 1);
+    start += row.length;
+  }
+  return scatter(critic.values(rows).indexSelect(0, indices(picked)), responses, width);
+}
+
+/** One number a response token, in packed order, into a [rows, width] grid. */
+function scatter(packed: Tensor, responses: readonly (readonly number[])[], width: number): Tensor {
+  const places = responses.flatMap((response, row) => response.map((_, t) => row * width + t));
+  return indexCopy(zeros([responses.length * width]), indices(places), packed).reshape([responses.length, width]);
+}

@@ -1,0 +1,29 @@
+import type { HybridEngine } from "../engine/hybrid-engine.ts";
+import { padRight } from "../model/packing.ts";
+import type { Rollout } from "./records.ts";
+
+/** How answers are sampled. */
+export interface RolloutOptions {
+  maxNewTokens: number;
+  minNewTokens: number;
+  temperature: number;
+  samplesPerPrompt: number;
+  /** Of the draws of the whole run. */
+  seed: number;
+  /** Token that ends an answer. */
+  endToken: number;
+  /** Prompts sampled before in this run, so that no two answers share their draws. */
+  promptsBefore: number;
+  stopRequested?: (() => boolean) | undefined;
+}
+
+/** Samples `samplesPerPrompt` answers to every prompt; those to one prompt follow each other. */
+export function rollOut(engine: HybridEngine, prompts: readonly (readonly number[])[], options: RolloutOptions): Rollout {
+  const { samplesPerPrompt, promptsBefore, endToken, stopRequested, ...sampling } = options;
+  const repeated = prompts.flatMap((prompt) => Array.from({ length: samplesPerPrompt }, () => prompt));
+  const { responses, finishReasons } = engine.generate(repeated, {
+    ...sampling, eosTokenId: endToken, firstRequest: promptsBefore * samplesPerPrompt, ...(stopRequested ? { stopRequested } : {}),
+  });
+  const width = Math.max(...responses.map((response) => response.length));
+  return { prompts: repeated, responses, responseMask: padRight(responses.map((response) => response.map(() => 1)), width, 0, "bool"), finishReasons };
+}

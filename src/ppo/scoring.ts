@@ -1,0 +1,54 @@
+import { microBatches } from "../engine/micro-batches.ts";
+import type { CausalLM } from "../model/causal-lm.ts";
+import type { RewardModel } from "../model/reward-model.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { cat } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+import type { Rollout, Scored } from "./records.ts";
+import { type ForwardRows, responseLogprobs, responseValues } from "./response-forward.ts";
+
+/** The four models that look at a rollout. */
+export interface ScoringModels {
+  readonly actor: CausalLM;
+  readonly reference: CausalLM;
+  readonly critic: RewardModel;
+  readonly rewardModel: RewardModel;
+}
+
+export interface ScoringOptions {
+  temperature: number;
+  /** Rows of one optimizer step, which the update will cut its micro-batches from. */
+  miniBatchSize: number;
+  microBatchTokens: number;
+}
+
+/** Runs the four models over a rollout, without gradients. */
+export function score(models: ScoringModels, rollout: Rollout, options: ScoringOptions): Scored {
+  const parts = forwardRows(rollout, options);
+  const over = (forward: (rows: ForwardRows) => Tensor) => noGrad(() => cat(parts.map((rows) => tidy(() => forward(rows)))));
+  return {
+    ...rollout,
+    oldLogprobs: over((rows) => responseLogprobs(models.actor, rows, options.temperature).logprobs),
+    referenceLogprobs: over((rows) => responseLogprobs(models.reference, rows, options.temperature).logprobs),
+    values: over((rows) => responseValues(models.critic, rows)),
+    scores: over(({ prompts, responses }) => models.rewardModel.scoreRows(prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]))),
+  };
+}
+
+/**
+ * The forwards of a rollout. They are cut exactly as the update's first pass cuts them, minibatch by minibatch: a product
+ * over other rows may round differently in bfloat16, and old and new log-probabilities must start bit-equal.
+ */
+function forwardRows({ prompts, responses, responseMask }: Rollout, { miniBatchSize, microBatchTokens }: ScoringOptions): ForwardRows[] {
+  const rows = prompts.map((_, i) => i);
+  const minibatches = Array.from({ length: Math.ceil(rows.length / miniBatchSize) }, (_, i) => rows.slice(i * miniBatchSize, (i + 1) * miniBatchSize));
+  return minibatches.flatMap((minibatch) => cutRows({ prompts, responses }, minibatch, microBatchTokens)).map((part) => ({
+    prompts: part.map((i) => prompts[i] ?? []), responses: part.map((i) => responses[i] ?? []), width: responseMask.shape[1] ?? 0,
+  }));
+}
+
+/** Row numbers of one minibatch, cut into micro-batches. */
+export function cutRows({ prompts, responses }: Pick<Rollout, "prompts" | "responses">, minibatch: readonly number[], microBatchTokens: number): number[][] {
+  return microBatches(minibatch, (i) => (prompts[i]?.length ?? 0) + (responses[i]?.length ?? 0), microBatchTokens);
+}

@@ -1,0 +1,159 @@
+import { writeFolder } from "../checkpoint/atomic.ts";
+import { Interrupted, type StepRun } from "../config/step.ts";
+import { trainingBatches } from "../data/batches.ts";
+import { loadDataset } from "../data/dataset.ts";
+import { encodePrompts } from "../data/encode.ts";
+import { reportData } from "../data/report.ts";
+import { GenerationStopped } from "../engine/generation.ts";
+import { distinct } from "../metrics/distinct.ts";
+import { scheduleFactor } from "../optim/schedule.ts";
+import type { PpoConfig } from "./config.ts";
+import { evaluatePolicy, type MeanWithError, meanWithError, type PolicyEvaluation } from "./evaluate.ts";
+import { PpoTrainer } from "./ppo-trainer.ts";
+import type { Experience } from "./records.ts";
+import { RlhfEngine } from "./rlhf-engine.ts";
+
+/** Figures on held-out prompts, one sampled answer each. */
+export interface PolicyFigures {
+  readonly reward: MeanWithError;
+  /** Nats per answer. */
+  readonly kl: MeanWithError;
+  /** Tokens per answer. */
+  readonly responseLength: number;
+  /** Share of answers that ended by themselves. */
+  readonly finished: number;
+  /** Share of different words, and of different pairs of words, in all answers together: low where answers repeat each other or themselves. */
+  readonly distinct1: number;
+  readonly distinct2: number;
+}
+
+/** One held-out prompt with its answers. */
+export interface AnswerPair {
+  readonly prompt: string;
+  readonly before: string;
+  readonly after: string;
+}
+
+/** Results of step 3. */
+export interface PpoSummary {
+  readonly iterations: number;
+  readonly trainPrompts: number;
+  readonly evalPrompts: number;
+  readonly before: PolicyFigures;
+  readonly after: PolicyFigures;
+  /** Reward after minus before, paired by prompt. */
+  readonly rewardDifference: MeanWithError;
+  /** The first held-out prompts with what the actor answered before and after. */
+  readonly examples: readonly AnswerPair[];
+}
+
+/** Answers kept in the summary. */
+const NUM_EXAMPLES = 4;
+
+/** Answers shown per iteration in `samples.jsonl`. */
+const SAMPLES_PER_ITERATION = 4;
+
+/** Step 3: PPO against the reward model. Each line of the loop is a file of this folder. */
+export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSummary> {
+  const rlhf = await RlhfEngine.load(config);
+  const prompts = await openPrompts(config, rlhf, run);
+  run.note(`actor: ${(rlhf.actor.model.numParameters / 1e6).toFixed(1)} M parameters; critic and reward model: ${(rlhf.rewardModel.numParameters / 1e6).toFixed(1)} M; ${rlhf.actor.model.dtype}`);
+  const trainer = new PpoTrainer(rlhf, config);
+  const perEpoch = Math.floor(prompts.train.length / config.rolloutBatchSize);
+  const totalSteps = config.maxSteps ?? config.epochs * perEpoch;
+  run.start(totalSteps, ["reward", "kl", "responseLength", "entropy", "clipFraction", "rolloutTokensPerSecond"]);
+
+  const save = (folder: string) => writeFolder(folder, async (temporary) => {
+    await rlhf.actor.save(temporary);
+    await rlhf.tokenizer.save(temporary);
+  });
+  const evaluate = () => evaluatePolicy(rlhf, prompts.heldOut, { ...config, stopRequested: run.stopRequested });
+  let step = 0;
+  try {
+    const before = evaluate();
+    logEvaluation(run, step, before);
+    let evaluated = { step, evaluation: before };
+    const batches = trainingBatches({
+      size: prompts.train.length, batchSize: config.rolloutBatchSize, seed: config.seed, numEpochs: Math.ceil(totalSteps / Math.max(1, perEpoch)), dropLast: true,
+    });
+    for (const { rows } of batches) {
+      if (step === totalSteps) break;
+      const experience = trainer.generateExperience(rows.map((row) => prompts.train[row] ?? []), run.stopRequested);
+      const learningRateFactor = scheduleFactor(step, { ...config, totalSteps });
+      const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience, { learningRateFactor, updatesActor: step >= config.criticWarmupSteps });
+      step++;
+      if (step % config.logEvery === 0) run.log(step, { policyLoss, valueLoss, ...metrics, actorLearningRate: config.actorLearningRate * learningRateFactor });
+      sampleTexts(run, step, experience, rlhf);
+      if (config.evalEvery > 0 && step % config.evalEvery === 0) {
+        evaluated = { step, evaluation: evaluate() };
+        logEvaluation(run, step, evaluated.evaluation);
+      }
+      if (run.stopRequested()) throw new GenerationStopped("a signal came");
+      if (config.saveEvery > 0 && step % config.saveEvery === 0) await save(run.checkpointFolder(step));
+      await new Promise(setImmediate); // lets the log and the terminal be written
+    }
+    const after = evaluated.step === step ? evaluated.evaluation : evaluate();
+    if (evaluated.step !== step) logEvaluation(run, step, after);
+    await save(run.modelFolder);
+    return summarize(step, prompts, before, after, run);
+  } catch (error) {
+    if (!(error instanceof GenerationStopped)) throw error;
+    await save(run.checkpointFolder(step));
+    throw new Interrupted(step, run.checkpointFolder(step));
+  }
+}
+
+interface Prompts {
+  readonly train: readonly (readonly number[])[];
+  readonly heldOut: readonly (readonly number[])[];
+  /** Last user message of each held-out prompt. */
+  readonly texts: readonly string[];
+}
+
+/** Token ids of the prompts to train on and of those to look at. */
+async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): Promise<Prompts> {
+  const records = await loadDataset(config.data, "ppo", {
+    seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
+  });
+  const { maxPositions } = rlhf.actor.model.spec;
+  const maxPromptLen = Math.min(config.maxPromptLen, maxPositions - 1);
+  const train = await encodePrompts(records.train, rlhf.tokenizer, { maxPromptLen });
+  const heldOut = await encodePrompts(records.heldOut, rlhf.tokenizer, { maxPromptLen });
+  reportData(run.note, "prompts", records.statistics, train, heldOut);
+  return { train: train.samples.map(({ tokens }) => tokens), heldOut: heldOut.samples.map(({ tokens }) => tokens), texts: heldOut.samples.map(({ text }) => text) };
+}
+
+function logEvaluation(run: StepRun, step: number, evaluation: PolicyEvaluation): void {
+  const { reward, kl, responseLength, finished } = figuresOf(evaluation);
+  run.log(step, { evalReward: reward.mean, evalRewardError: reward.standardError, evalKl: kl.mean, evalResponseLength: responseLength, evalFinished: finished });
+}
+
+function figuresOf({ rollout, texts, scores, kl }: PolicyEvaluation): PolicyFigures {
+  const { responses, finishReasons } = rollout;
+  return {
+    reward: meanWithError(scores),
+    kl: meanWithError(kl),
+    responseLength: responses.reduce((sum, response) => sum + response.length, 0) / responses.length,
+    finished: finishReasons.filter((reason) => reason === "eos").length / finishReasons.length,
+    distinct1: distinct(texts, 1),
+    distinct2: distinct(texts, 2),
+  };
+}
+
+function sampleTexts(run: StepRun, step: number, { prompts, responses, scores, finishReasons }: Experience, { tokenizer }: RlhfEngine): void {
+  const numbers = scores.slice(0, 0, SAMPLES_PER_ITERATION).numbers();
+  for (const [i, score] of numbers.entries()) {
+    run.sample({ step, prompt: tokenizer.decode([...(prompts[i] ?? [])]), response: tokenizer.decode([...(responses[i] ?? [])]), score, finishReason: finishReasons[i] });
+  }
+}
+
+function summarize(iterations: number, prompts: Prompts, before: PolicyEvaluation, after: PolicyEvaluation, run: StepRun): PpoSummary {
+  const pairs = after.texts.map((text, i) => ({ prompt: prompts.texts[i] ?? "", before: before.texts[i] ?? "", after: text }));
+  for (const [i, pair] of pairs.entries()) run.sample({ heldOut: i, ...pair, scoreBefore: before.scores[i], scoreAfter: after.scores[i] });
+  return {
+    iterations, trainPrompts: prompts.train.length, evalPrompts: prompts.heldOut.length,
+    before: figuresOf(before), after: figuresOf(after),
+    rewardDifference: meanWithError(after.scores.map((score, i) => score - (before.scores[i] ?? 0))),
+    examples: pairs.slice(0, NUM_EXAMPLES),
+  };
+}

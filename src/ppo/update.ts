@@ -1,0 +1,117 @@
+import { shuffleIndices } from "../data/shuffle.ts";
+import type { TrainEngine } from "../engine/train-engine.ts";
+import { TrainingError } from "../errors.ts";
+import { Meter } from "../metrics/meter.ts";
+import type { CausalLM } from "../model/causal-lm.ts";
+import type { RewardModel } from "../model/reward-model.ts";
+import { indices } from "../tensor/create.ts";
+import { tidy } from "../tensor/tidy.ts";
+import { policyLoss, valueLoss } from "./losses.ts";
+import type { Experience } from "./records.ts";
+import { responseLogprobs, responseValues } from "./response-forward.ts";
+import { cutRows } from "./scoring.ts";
+
+/** On the first minibatch of a rollout the actor is the one that was scored, so every ratio is 1. */
+const MAX_FIRST_RATIO_ERROR = 1e-5;
+
+export interface UpdateOptions {
+  miniBatchSize: number;
+  microBatchTokens: number;
+  ppoEpochs: number;
+  clipRange: number;
+  valueClipRange: number;
+  temperature: number;
+  /** Ends the passes over a rollout when the approximate KL of a minibatch exceeds it, in nats per token. */
+  targetKl?: number | undefined;
+  /** Of the order of minibatches from the second pass on. */
+  seed: number;
+  actorLearningRate: number;
+  criticLearningRate: number;
+  /** False while only the critic learns. */
+  updatesActor: boolean;
+}
+
+/** Means over the minibatches of an update, weighted by their response tokens. */
+export type UpdateMetrics = Readonly<Record<string, number>>;
+
+/** PPO's passes over one rollout: for each minibatch one optimizer step of the actor, then one of the critic. */
+export function update(actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions): UpdateMetrics {
+  const meter = new Meter();
+  const rows = experience.prompts.map((_, i) => i);
+  let ratioMax = 0, passes = 0;
+  for (let epoch = 0; epoch < options.ppoEpochs; epoch++) {
+    // The first pass keeps the rollout's order, in which its log-probabilities were computed.
+    const order = epoch === 0 ? rows : Array.from(shuffleIndices((options.seed + epoch) >>> 0, rows.length));
+    let isOverTarget = false;
+    for (let start = 0; start < order.length; start += options.miniBatchSize) {
+      const minibatch = order.slice(start, start + options.miniBatchSize);
+      const step = stepOn(minibatch, actor, critic, experience, options);
+      if (epoch === 0 && start === 0) checkFirstRatio(step.ratioMax);
+      ratioMax = Math.max(ratioMax, step.ratioMax);
+      for (const [name, value] of Object.entries(step.means)) meter.add(name, value, step.tokens);
+      isOverTarget = options.targetKl !== undefined && (step.means.approxKl ?? 0) > options.targetKl;
+      if (isOverTarget) break;
+    }
+    passes++;
+    if (isOverTarget) break;
+  }
+  return { ...meter.means(), ratioMax, passes };
+}
+
+interface StepResult {
+  means: Record<string, number>;
+  ratioMax: number;
+  tokens: number;
+}
+
+function stepOn(minibatch: readonly number[], actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions): StepResult {
+  const totalTokens = minibatch.reduce((sum, i) => sum + (experience.responses[i]?.length ?? 0), 0);
+  const parts = cutRows(experience, minibatch, options.microBatchTokens);
+  const sums = { policyLoss: 0, valueLoss: 0, clipFraction: 0, valueClipFraction: 0, approxKl: 0, entropy: 0 };
+  let ratioMax = 0;
+  for (const part of parts) {
+    tidy(() => {
+      const rows = forwardRowsOf(experience, part), responseMask = pick(experience, "responseMask", part);
+      const { logprobs, entropies } = responseLogprobs(actor.model, rows, options.temperature);
+      const policy = policyLoss({
+        logprobs, oldLogprobs: pick(experience, "oldLogprobs", part), advantages: pick(experience, "advantages", part), responseMask,
+        clipRange: options.clipRange, totalTokens,
+      });
+      if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss);
+      sums.clipFraction += policy.clipFraction.item();
+      sums.approxKl += policy.approxKl.item();
+      sums.entropy += entropies.maskedSum(responseMask).item() / totalTokens;
+      ratioMax = Math.max(ratioMax, policy.ratioMax.item());
+    });
+  }
+  const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate) : 0;
+  for (const part of parts) {
+    tidy(() => {
+      const value = valueLoss({
+        values: responseValues(critic.model, forwardRowsOf(experience, part)), oldValues: pick(experience, "values", part),
+        returns: pick(experience, "returns", part), responseMask: pick(experience, "responseMask", part), valueClipRange: options.valueClipRange, totalTokens,
+      });
+      sums.valueLoss += critic.backward(value.loss);
+      sums.valueClipFraction += value.clipFraction.item();
+    });
+  }
+  const criticGradientNorm = critic.step(options.criticLearningRate);
+  return { means: { ...sums, actorGradientNorm, criticGradientNorm }, ratioMax, tokens: totalTokens };
+}
+
+function pick(experience: Experience, name: "responseMask" | "oldLogprobs" | "advantages" | "values" | "returns", rows: readonly number[]) {
+  return experience[name].indexSelect(0, indices(rows));
+}
+
+function forwardRowsOf({ prompts, responses, responseMask }: Experience, rows: readonly number[]) {
+  return { prompts: rows.map((i) => prompts[i] ?? []), responses: rows.map((i) => responses[i] ?? []), width: responseMask.shape[1] ?? 0 };
+}
+
+/** @throws {TrainingError} when the training forward does not repeat the log-probabilities that the rollout was scored with */
+function checkFirstRatio(ratioMax: number): void {
+  if (ratioMax <= MAX_FIRST_RATIO_ERROR) return;
+  throw new TrainingError(
+    `PPO: on the first minibatch a ratio differs from 1 by ${ratioMax.toExponential(1)}, at most ${MAX_FIRST_RATIO_ERROR} can be rounding: ` +
+      "old and new log-probabilities come from different weights or different computations; this is a bug, please report it",
+  );
+}

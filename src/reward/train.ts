@@ -1,0 +1,154 @@
+import { writeFolder } from "../checkpoint/atomic.ts";
+import type { Metrics, StepRun } from "../config/step.ts";
+import { loadDataset } from "../data/dataset.ts";
+import { encodePreferences, type PreferencePair } from "../data/encode.ts";
+import { reportData } from "../data/report.ts";
+import { microBatches } from "../engine/micro-batches.ts";
+import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
+import { trainingLoop } from "../engine/training-loop.ts";
+import { padRight } from "../model/packing.ts";
+import { RewardModel, type ScoreScale } from "../model/reward-model.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { RewardConfig } from "./config.ts";
+import { lastTokenLoss, pairwiseLoss } from "./pairwise-loss.ts";
+
+/** Results of step 2, on held-out pairs. */
+export interface RewardSummary {
+  readonly steps: number;
+  readonly trainPairs: number;
+  readonly evalPairs: number;
+  /** Share of pairs whose chosen answer has the higher score. */
+  readonly accuracyBefore: number;
+  readonly accuracyAfter: number;
+  /** Mean of chosen minus rejected score, before scaling. */
+  readonly marginAfter: number;
+  /** Of the scores of all held-out answers, chosen and rejected; PPO sees (score - mean) / std. */
+  readonly scoreScale: ScoreScale;
+}
+
+/** Scores of the two answers of pairs, in order. */
+interface PairScores {
+  chosen: number[];
+  rejected: number[];
+}
+
+/** Step 2: trains a score head and its decoder on preference pairs. */
+export async function trainReward(config: RewardConfig, run: StepRun): Promise<RewardSummary> {
+  const tokenizer = await Tokenizer.load(config.model);
+  const records = await loadDataset(config.data, "reward", {
+    seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
+  });
+  const encode = (pairs: typeof records.train) => encodePreferences(pairs, tokenizer, config);
+  const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
+  reportData(run.note, "pairs", records.statistics, train, heldOut);
+
+  const model = await RewardModel.fromLanguageModel(config.model, config);
+  run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
+  const engine = new TrainEngine(model, adamOptions(config));
+  const padId = tokenizer.padTokenId;
+  const score = (pairs: readonly PreferencePair[]) => scorePairs(model, pairs, config.microBatchTokens);
+  const save = (folder: string) => writeFolder(folder, async (temporary) => {
+    model.scale = config.normaliseScores ? scaleOf(score(heldOut.samples)) : { mean: 0, std: 1 };
+    await engine.save(temporary, { padTokenId: padId });
+    model.scale = { mean: 0, std: 1 }; // training goes on with raw scores
+    await tokenizer.save(temporary);
+  });
+  let margin = 0;
+  const { before, after, steps } = await trainingLoop(config, run, {
+    size: train.samples.length,
+    shown: ["loss", "accuracy", "evalAccuracy", "tokensPerSecond"],
+    update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), { ...config, padId }, learningRate),
+    evaluate: () => {
+      const metrics = evaluation(score(heldOut.samples));
+      margin = metrics.evalMargin;
+      return metrics;
+    },
+    save,
+  });
+  return {
+    steps, trainPairs: train.samples.length, evalPairs: heldOut.samples.length,
+    accuracyBefore: before.evalAccuracy ?? Number.NaN, accuracyAfter: after.evalAccuracy ?? Number.NaN, marginAfter: margin,
+    scoreScale: config.normaliseScores ? scaleOf(score(heldOut.samples)) : { mean: 0, std: 1 },
+  };
+}
+
+type UpdateConfig = Pick<RewardConfig, "objective" | "centerRewards" | "numPaddingAtBeginning" | "microBatchTokens"> & { padId: number };
+
+/** One optimizer step: the mean loss over all pairs of the minibatch, however it is cut into micro-batches. */
+function update(engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair[], config: UpdateConfig, learningRate: number): Metrics {
+  const begin = performance.now();
+  let loss = 0, correct = 0;
+  for (const batch of microBatches(pairs, numTokens, config.microBatchTokens)) {
+    const result = config.objective === "last-token" ? lastTokenObjective(engine.model, batch, config, pairs.length) : originalObjective(engine.model, batch, config, pairs.length);
+    loss += engine.backward(result.loss);
+    correct += noGrad(() => result.chosenScores.greater(result.rejectedScores).sum().item());
+  }
+  const gradientNorm = engine.step(learningRate);
+  const tokens = pairs.reduce((sum, pair) => sum + numTokens(pair), 0);
+  return { loss, accuracy: correct / pairs.length, gradientNorm, tokens, tokensPerSecond: tokens / ((performance.now() - begin) / 1000) };
+}
+
+interface PairResult {
+  loss: Tensor;
+  chosenScores: Tensor;
+  rejectedScores: Tensor;
+}
+
+function lastTokenObjective(model: RewardModel, pairs: readonly PreferencePair[], { centerRewards }: UpdateConfig, totalPairs: number): PairResult {
+  const scores = model.scoreRows([...pairs.map(({ chosen }) => chosen), ...pairs.map(({ rejected }) => rejected)]);
+  const [chosenScores, rejectedScores] = [scores.slice(0, 0, pairs.length), scores.slice(0, pairs.length)];
+  return { loss: lastTokenLoss({ chosenScores, rejectedScores, centerCoefficient: centerRewards, totalPairs }), chosenScores, rejectedScores };
+}
+
+/** DeepSpeed-Chat's objective also reads scores on padding, so here, and only here, rows are padded to one width. */
+function originalObjective(model: RewardModel, pairs: readonly PreferencePair[], config: UpdateConfig, totalPairs: number): PairResult {
+  const { padId, numPaddingAtBeginning } = config;
+  const width = Math.max(...pairs.map(({ chosen, rejected }) => Math.max(chosen.length, rejected.length)));
+  const padded = (rows: readonly (readonly number[])[]) => rows.map((row) => [...row, ...new Array<number>(width - row.length).fill(padId)]);
+  const chosen = padded(pairs.map((pair) => pair.chosen)), rejected = padded(pairs.map((pair) => pair.rejected));
+  const rewards = model.values([...chosen, ...rejected]).reshape([2 * pairs.length, width]);
+  return pairwiseLoss({
+    chosen: padRight(chosen, width, padId, "int64"), rejected: padRight(rejected, width, padId, "int64"),
+    chosenRewards: rewards.slice(0, 0, pairs.length), rejectedRewards: rewards.slice(0, pairs.length),
+    padId, numPaddingAtBeginning, parity: "deepspeed-chat", totalPairs,
+  });
+}
+
+/** Scores of all pairs, without gradients. */
+function scorePairs(model: RewardModel, pairs: readonly PreferencePair[], microBatchTokens: number): PairScores {
+  return noGrad(() => {
+    const scores: PairScores = { chosen: [], rejected: [] };
+    for (const batch of microBatches(pairs, numTokens, microBatchTokens)) {
+      const both = model.scoreRows([...batch.map(({ chosen }) => chosen), ...batch.map(({ rejected }) => rejected)]).numbers();
+      scores.chosen.push(...both.slice(0, batch.length));
+      scores.rejected.push(...both.slice(batch.length));
+    }
+    return scores;
+  });
+}
+
+function evaluation({ chosen, rejected }: PairScores) {
+  const margins = chosen.map((score, i) => score - (rejected[i] ?? 0));
+  return {
+    evalAccuracy: margins.filter((margin) => margin > 0).length / margins.length,
+    evalMargin: mean(margins), evalChosenScore: mean(chosen), evalRejectedScore: mean(rejected),
+  };
+}
+
+/** Chosen and rejected together: with the chosen ones alone a good reward model would push everything else to the reward clip. */
+function scaleOf({ chosen, rejected }: PairScores): ScoreScale {
+  const scores = [...chosen, ...rejected];
+  const center = mean(scores);
+  const variance = scores.reduce((sum, score) => sum + (score - center) ** 2, 0) / Math.max(1, scores.length - 1);
+  return { mean: center, std: Math.sqrt(variance) || 1 };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function numTokens({ chosen, rejected }: PreferencePair): number {
+  return chosen.length + rejected.length;
+}

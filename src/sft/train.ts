@@ -1,0 +1,87 @@
+import { writeFolder } from "../checkpoint/atomic.ts";
+import type { StepRun } from "../config/step.ts";
+import { loadDataset } from "../data/dataset.ts";
+import { encodeDemonstrations, type SftSample } from "../data/encode.ts";
+import { reportData } from "../data/report.ts";
+import { microBatches } from "../engine/micro-batches.ts";
+import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
+import { trainingLoop } from "../engine/training-loop.ts";
+import { CausalLM } from "../model/causal-lm.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { SftConfig } from "./config.ts";
+
+/** Results of step 1, on held-out demonstrations. */
+export interface SftSummary {
+  readonly steps: number;
+  readonly trainSamples: number;
+  readonly evalSamples: number;
+  /** exp of the mean negative log-likelihood per counted token. */
+  readonly perplexityBefore: number;
+  readonly perplexityAfter: number;
+}
+
+/** Step 1: fine-tunes a model on demonstrations; the loss counts the answers, or all tokens. */
+export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSummary> {
+  const tokenizer = await Tokenizer.load(config.model);
+  const records = await loadDataset(config.data, "sft", {
+    seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
+  });
+  const encode = (demonstrations: typeof records.train) => encodeDemonstrations(demonstrations, tokenizer, config);
+  const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
+  reportData(run.note, "demonstrations", records.statistics, train, heldOut);
+
+  const model = await CausalLM.load(config.model, config);
+  run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
+  model.generationConfig = { ...model.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
+  const engine = new TrainEngine(model, adamOptions(config));
+  const { before, after, steps } = await trainingLoop(config, run, {
+    size: train.samples.length,
+    shown: ["loss", "evalPerplexity", "tokensPerSecond"],
+    update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), config, learningRate),
+    evaluate: () => ({ evalPerplexity: perplexity(model, heldOut.samples, config.microBatchTokens) }),
+    save: (folder) => writeFolder(folder, async (temporary) => {
+      await engine.save(temporary);
+      await tokenizer.save(temporary);
+    }),
+  });
+  return {
+    steps, trainSamples: train.samples.length, evalSamples: heldOut.samples.length,
+    perplexityBefore: before.evalPerplexity ?? Number.NaN, perplexityAfter: after.evalPerplexity ?? Number.NaN,
+  };
+}
+
+/** One optimizer step: the mean over all counted tokens of the minibatch, however it is cut into micro-batches. */
+function update(engine: TrainEngine<CausalLM>, samples: readonly SftSample[], config: SftConfig, learningRate: number) {
+  const begin = performance.now();
+  const totalTokens = samples.reduce((sum, sample) => sum + countedTokens(sample), 0);
+  let loss = 0;
+  for (const batch of microBatches(samples, numTokens, config.microBatchTokens)) {
+    const { logprobs } = engine.model.tokenLogprobs(batch.map(({ tokens }) => tokens), { counts: batch.map(({ lossMask }) => lossMask) });
+    loss += engine.backward(logprobs.sum().div(-totalTokens));
+  }
+  const gradientNorm = engine.step(learningRate);
+  const tokens = samples.reduce((sum, sample) => sum + sample.tokens.length, 0);
+  return { loss, gradientNorm, tokens, tokensPerSecond: tokens / ((performance.now() - begin) / 1000) };
+}
+
+/** exp of the mean negative log-likelihood over the counted tokens of all samples. */
+export function perplexity(model: CausalLM, samples: readonly SftSample[], microBatchTokens: number): number {
+  return noGrad(() => {
+    let sum = 0, count = 0;
+    for (const batch of microBatches(samples, numTokens, microBatchTokens)) {
+      sum += model.tokenLogprobs(batch.map(({ tokens }) => tokens), { counts: batch.map(({ lossMask }) => lossMask) }).logprobs.sum().item();
+      count += batch.reduce((total, sample) => total + countedTokens(sample), 0);
+    }
+    return Math.exp(-sum / count);
+  });
+}
+
+/** The first token of a row has nothing before it and never counts. */
+function countedTokens({ lossMask }: SftSample): number {
+  return lossMask.slice(1).filter(Boolean).length;
+}
+
+function numTokens({ tokens }: SftSample): number {
+  return tokens.length;
+}
