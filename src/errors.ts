@@ -33,3 +33,15 @@ export class TrainingError extends Error {
   override readonly name: string = "TrainingError";
   readonly code: string = "E_TRAINING";
 }
+
+/** A signal ended training after a finished and saved step. Exit code 130. */
+export class Interrupted extends Error {
+  override readonly name: string = "Interrupted";
+  readonly code: string = "E_INTERRUPTED";
+
+  /** @param step   the last finished step
+   *  @param folder where the model was saved */
+  constructor(step: number, folder: string) {
+    super(`interrupted after step ${step}; the model is saved in ${folder}`);
+  }
+}

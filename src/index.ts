@@ -1,10 +1,31 @@
-export { CheckpointError, ConfigError, DistributedError, NativeError, OutOfMemoryError, TrainingError } from "./errors.ts";
-export { HybridEngine } from "./engine/hybrid-engine.ts";
-export { CausalLM } from "./model/causal-lm.ts";
-export { RewardModel } from "./model/reward-model.ts";
-export { enableGrad, noGrad } from "./tensor/autograd.ts";
-export { tensor } from "./tensor/create.ts";
+// The public API, re-exports only.
+export { CheckpointError, ConfigError, DistributedError, Interrupted, NativeError, OutOfMemoryError, TrainingError } from "./errors.ts";
+export type { DType } from "./native/binding.ts";
+
+export { enableGrad, manualSeed, noGrad } from "./tensor/autograd.ts";
+export { type NestedValues, tensor } from "./tensor/create.ts";
+export { numThreads, setNumThreads } from "./tensor/system.ts";
 export { Tensor } from "./tensor/tensor.ts";
 export { tidy } from "./tensor/tidy.ts";
-export { Tokenizer } from "./tokenizer/tokenizer.ts";
+
+export type { Message } from "./tokenizer/message.ts";
+export { type EncodedConversation, type PaddedTokens, Tokenizer } from "./tokenizer/tokenizer.ts";
+
+export { CausalLM, type ScoreOptions } from "./model/causal-lm.ts";
+export { checkpointingRunner, type LayerRunner, plainRunner } from "./model/layer-runner.ts";
+export type { AttentionMask, TokenBatch } from "./model/packing.ts";
+export type { LoadOptions } from "./model/pretrained.ts";
+export { RewardModel, type ScoreScale } from "./model/reward-model.ts";
+export type { TokenLogprobs } from "./model/token-logprobs.ts";
+
+export { type FinishReason, type GenerateOptions, GenerationStopped } from "./engine/generation.ts";
+export { type GenerateResult, HybridEngine, type HybridEngineOptions, type StreamedToken } from "./engine/hybrid-engine.ts";
+export { TrainEngine, type TrainEngineOptions } from "./engine/train-engine.ts";
+
+export { type IterationSchedule, type PpoOptions, PpoTrainer, type TrainResult } from "./ppo/ppo-trainer.ts";
+export type { Experience, Rollout, Scored } from "./ppo/records.ts";
+export { RlhfEngine, type RlhfOptions } from "./ppo/rlhf-engine.ts";
+
 export * as data from "./data/data.ts";
+export * as ppo from "./ppo/ppo-math.ts";
+export * as reward from "./reward/reward-math.ts";

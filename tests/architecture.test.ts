@@ -18,7 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   tensor: ["native"],
   nn: ["tensor"],
   optim: ["tensor", "nn"],
-  model: ["tensor", "nn", "optim"],
+  model: ["tensor", "nn", "optim", "tokenizer"], // GGUF files carry a tokenizer
   data: ["tensor", "tokenizer"],
   distributed: ["native", "tensor", "nn", "optim", "model"],
   metrics: ["distributed"],

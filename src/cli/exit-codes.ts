@@ -1,5 +1,4 @@
-import { CheckpointError, ConfigError } from "../errors.ts";
-import { Interrupted } from "../config/step.ts";
+import { CheckpointError, ConfigError, Interrupted } from "../errors.ts";
 
 /** The exit codes of every command. */
 export const exitCodes = { ok: 0, failure: 1, badSettings: 2, noImprovement: 3, interrupted: 130 } as const;

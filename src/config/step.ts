@@ -61,15 +61,3 @@ export type RunStep = <F extends Fields, S extends object>(
 export interface StepDuration {
   readonly seconds: number;
 }
-
-/** A signal ended training after a finished and saved step. Exit code 130. */
-export class Interrupted extends Error {
-  override readonly name: string = "Interrupted";
-  readonly code: string = "E_INTERRUPTED";
-
-  /** @param step   the last finished step
-   *  @param folder where the model was saved */
-  constructor(step: number, folder: string) {
-    super(`interrupted after step ${step}; the model is saved in ${folder}`);
-  }
-}

@@ -82,6 +82,7 @@ export class Generation {
     if (stop.length > 0 && !decoder) throw new ConfigError("stop: stop strings need the text of an answer; make the engine with a tokenizer: new HybridEngine(model, { tokenizer })");
     const { maxPositions } = model.spec;
     for (const [i, prompt] of prompts.entries()) {
+      if (prompt.length === 0) throw new ConfigError(`prompt ${i} is empty; give every prompt at least one token, such as the model's start token`);
       if (prompt.length >= maxPositions) {
         throw new ConfigError(`prompt ${i} has ${prompt.length} tokens, the model's context is ${maxPositions} and must hold an answer too; shorten the prompt`);
       }

@@ -1,5 +1,4 @@
-import { type Metrics, type StepRun, Interrupted } from "../config/step.ts";
-import { trainingBatches } from "../data/batches.ts";
+import { Interrupted } from "../errors.ts";
 import { type Schedule, scheduleFactor } from "../optim/schedule.ts";
 
 /** Settings that the loops over a fixed data set share. */
@@ -11,16 +10,29 @@ export interface LoopConfig {
   epochs: number;
   maxSteps?: number | undefined;
   miniBatchSize: number;
-  seed: number;
   saveEvery: number;
   evalEvery: number;
   logEvery: number;
+}
+
+/** Numbers by name. */
+export type Metrics = Readonly<Record<string, number>>;
+
+/** The surroundings of a run, as far as the loop needs them; `StepRun` has them. */
+export interface LoopRun {
+  readonly modelFolder: string;
+  readonly checkpointFolder: (step: number) => string;
+  readonly start: (totalSteps: number, shown: readonly string[]) => void;
+  readonly log: (step: number, metrics: Metrics) => void;
+  readonly stopRequested: () => boolean;
 }
 
 /** What a step does inside the loop. */
 export interface LoopBody {
   /** Samples in the training set. */
   size: number;
+  /** The minibatches of so many epochs, as indices of samples. */
+  batches(numEpochs: number): Iterable<{ readonly rows: readonly number[] }>;
   /** Metrics that the terminal shows. */
   shown: readonly string[];
   /** One optimizer step on the samples with these indices. */
@@ -44,7 +56,7 @@ export interface LoopResult {
  *
  * @throws {Interrupted} after saving, when a stop was requested
  */
-export async function trainingLoop(config: LoopConfig, run: StepRun, body: LoopBody): Promise<LoopResult> {
+export async function trainingLoop(config: LoopConfig, run: LoopRun, body: LoopBody): Promise<LoopResult> {
   const stepsPerEpoch = Math.ceil(body.size / config.miniBatchSize);
   const totalSteps = config.maxSteps ?? config.epochs * stepsPerEpoch;
   const warmupSteps = config.warmupSteps ?? Math.ceil(config.warmupRatio * totalSteps);
@@ -52,7 +64,7 @@ export async function trainingLoop(config: LoopConfig, run: StepRun, body: LoopB
   const before = body.evaluate();
   run.log(0, before);
   let step = 0, evaluated = { step: 0, metrics: before };
-  for (const { rows } of trainingBatches({ size: body.size, batchSize: config.miniBatchSize, seed: config.seed, numEpochs: Math.ceil(totalSteps / stepsPerEpoch) })) {
+  for (const { rows } of body.batches(Math.ceil(totalSteps / stepsPerEpoch))) {
     if (step === totalSteps) break;
     const learningRate = config.learningRate * scheduleFactor(step, { schedule: config.schedule, warmupSteps, totalSteps });
     let metrics = body.update(rows, learningRate);

@@ -39,8 +39,11 @@ export class CausalLM extends PretrainedModel {
    */
   static async load(path: string, options: LoadOptions = {}): Promise<CausalLM> {
     const source = await openCheckpoint(path);
+    if (source.names().includes("score.weight")) {
+      throw new CheckpointError(`${path}: has a "score.weight": it is a reward model, where a language model is expected`);
+    }
     const model = new CausalLM(partsOf(source, options));
-    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || name === "score.weight" || (name === HEAD_NAME && !model.head));
+    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (name === HEAD_NAME && !model.head));
     if (!model.head && source.names().includes(HEAD_NAME)) checkTied(path, source.read(HEAD_NAME), source.read(model.entries[0]?.name ?? ""));
     model.fill(source);
     return model;

@@ -22,6 +22,8 @@ export interface CheckpointSource {
   shape(name: string): readonly number[];
   /** The tensor in its own dtype; it may be a view of the mapped file and must not be written to. */
   read(name: string): Tensor;
+  /** Ends reading; tensors read before stay valid. */
+  close(): void;
 }
 
 const companionNames = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json"];
@@ -94,6 +96,7 @@ function openFolder(path: string): CheckpointSource {
     names: () => [...owners.keys()],
     shape,
     read: (name) => owner(name).file.read(owner(name).storedName),
+    close: () => {}, // a mapping ends with the last tensor that looks into it
   };
 }
 
@@ -130,5 +133,6 @@ async function openGgufSource(path: string): Promise<CheckpointSource> {
     names: () => gguf.names(),
     shape: (name) => gguf.shape(name),
     read: (name) => fromData(gguf.read(name), gguf.shape(name), "float32"),
+    close: () => gguf.close(),
   };
 }

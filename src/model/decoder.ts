@@ -72,10 +72,9 @@ export class Decoder {
     const total = x.shape[0] ?? 0;
     const projected = linear(x, block.leaf("queryKeyValue"), block.find("queryKeyValueBias")).reshape([total, -1, headDim]);
     const rotating = numHeads + numKvHeads; // queries and keys lie together, so one rotation serves both
-    let queryKey = projected.slice(1, 0, rotating);
-    if (rotary) queryKey = rotate(queryKey, rotary);
-    const value = projected.slice(1, rotating);
-    const attended = attention.attend(index, queryKey.slice(1, 0, numHeads), queryKey.slice(1, numHeads), value);
+    const [queryKey, value] = split(projected, 1, rotating, numKvHeads);
+    const [query, key] = split(rotary ? rotate(queryKey, rotary) : queryKey, 1, numHeads, numKvHeads);
+    const attended = attention.attend(index, query, key, value);
     return linear(attended, block.leaf("attentionOutput"), block.find("attentionOutputBias"));
   }
 
@@ -83,8 +82,8 @@ export class Decoder {
     const { kind, size, activation } = this.spec.mlp;
     let h: Tensor;
     if (kind === "gated") {
-      const gateUp = linear(x, block.leaf("gateUp"), block.find("gateUpBias"));
-      h = activate(gateUp.slice(1, 0, size), activation).mul(gateUp.slice(1, size));
+      const [gate, up] = split(linear(x, block.leaf("gateUp"), block.find("gateUpBias")), 1, size, size);
+      h = activate(gate, activation).mul(up);
     } else {
       h = activate(linear(x, block.leaf("up"), block.find("upBias")), activation);
     }
@@ -102,6 +101,11 @@ export class Decoder {
     const { kind, eps } = this.spec.norm;
     return kind === "rms" ? rmsNorm(x, block?.find(name), eps) : layerNorm(x, block?.find(name), block?.find(`${name}Bias`), eps);
   }
+}
+
+/** Two views of what one fused projection gave. */
+function split(x: Tensor, dim: number, first: number, second: number): [Tensor, Tensor] {
+  return x.split([first, second], dim) as [Tensor, Tensor];
 }
 
 function normLeaves(spec: DecoderSpec, name: string): LeafSpec[] {

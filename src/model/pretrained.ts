@@ -11,7 +11,8 @@ import { tidy } from "../tensor/tidy.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
 import { Decoder } from "./decoder.ts";
 import { resolveDtype } from "./dtype.ts";
-import { type CheckpointEntry, type Family, familyOf, type ModelConfig } from "./families/family.ts";
+import type { CheckpointEntry, Family, ModelConfig } from "./families/family.ts";
+import { familyOf } from "./families/registry.ts";
 import { type LayerRunner, plainRunner } from "./layer-runner.ts";
 import type { DecoderSpec } from "./spec.ts";
 
@@ -50,7 +51,8 @@ export abstract class PretrainedModel {
   /** Runs the blocks of every forward; replaced to recompute, shard or offload. */
   runner: LayerRunner = plainRunner;
   #frozen = false;
-  #source: CheckpointSource | undefined;
+  /** What `fill` read: the entries matter because a checkpoint may hold tensors that this model did not take from it. */
+  #source: { checkpoint: CheckpointSource; entries: readonly CheckpointEntry[] } | undefined;
 
   constructor(parts: ModelParts) {
     this.family = parts.family;
@@ -83,6 +85,7 @@ export abstract class PretrainedModel {
   /** Makes this model one that only scores. */
   freeze(): this {
     this.#frozen = true;
+    this.releaseSource();
     for (const block of this.blocks) block.freeze();
     return this;
   }
@@ -110,7 +113,7 @@ export abstract class PretrainedModel {
 
   /** Copies the tensors of a checkpoint into the blocks; the source is kept, since the optimizer's master starts from its precision. */
   protected fill(source: CheckpointSource, entries: readonly CheckpointEntry[] = this.entries): void {
-    this.#source = source;
+    this.#source = { checkpoint: source, entries };
     noGrad(() => {
       for (const entry of entries) tidy(() => void this.#rowsOf(entry, this.blockOf(entry).flat).copy_(source.read(entry.name)));
     });
@@ -124,17 +127,19 @@ export abstract class PretrainedModel {
     const source = this.#source;
     return noGrad(() => {
       const master = zeros([block.flat.size], "float32").copy_(block.flat);
-      const names = new Set(source?.names());
       if (source && this.dtype !== "float32") {
-        for (const entry of this.entries) {
-          if (this.blockOf(entry) === block && names.has(entry.name)) tidy(() => void this.#rowsOf(entry, master).copy_(source.read(entry.name)));
+        for (const entry of source.entries) {
+          if (this.blockOf(entry) === block) tidy(() => void this.#rowsOf(entry, master).copy_(source.checkpoint.read(entry.name)));
         }
       }
       return master;
     });
   }
   /** Lets go of the checkpoint that `masterOf` reads; the optimizer calls it when it has its masters. */
-  releaseSource(): void { this.#source = undefined; }
+  releaseSource(): void {
+    this.#source?.checkpoint.close();
+    this.#source = undefined;
+  }
 
   /** The files of a self-contained Hugging Face folder are written into `dir`, which is made if need be. */
   async save(dir: string, options: { dtype?: DType; flatOf?: FlatReader } = {}): Promise<void> {

@@ -1,4 +1,4 @@
-import { CheckpointError } from "../errors.ts";
+import { CheckpointError, ConfigError } from "../errors.ts";
 import { linear } from "../nn/functional.ts";
 import { ParameterBlock } from "../nn/parameter-block.ts";
 import { noGrad } from "../tensor/autograd.ts";
@@ -90,9 +90,19 @@ export class RewardModel extends PretrainedModel {
     return this.scoreRows(unpad(tokens, attentionMask).rows);
   }
 
-  /** Sets what `<Family>ForSequenceClassification` needs; `padTokenId` must not be the end token, or transformers would score the wrong position. */
+  /**
+   * Sets what `<Family>ForSequenceClassification` needs.
+   *
+   * @throws {ConfigError} without a pad token that differs from the end token: transformers would score the wrong position
+   */
   override async save(dir: string, options: Parameters<PretrainedModel["save"]>[1] & { padTokenId?: number } = {}): Promise<void> {
     const padTokenId = options.padTokenId ?? this.config.pad_token_id;
+    const ends = [this.generationConfig.eos_token_id, this.config.eos_token_id].flat();
+    if (typeof padTokenId !== "number" || ends.includes(padTokenId)) {
+      throw new ConfigError(
+        `${dir}: a reward model needs a pad token that is not its end token, found ${JSON.stringify(padTokenId) ?? "none"}; pass padTokenId (Tokenizer.padTokenId is one)`,
+      );
+    }
     this.config = { ...this.config, num_labels: 1, id2label: { 0: "LABEL_0" }, label2id: { LABEL_0: 0 }, pad_token_id: padTokenId, tschat: { scoreScale: this.scale } };
     await super.save(dir, options);
   }

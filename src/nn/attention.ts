@@ -24,13 +24,10 @@ export function attendPacked(offsets: readonly number[], q: Tensor, k: Tensor, v
   const [total, heads, headDim] = q.shape as [number, number, number];
   const scale = headDim ** -0.5;
   // libtorch's fast CPU kernel takes equal numbers of heads only; expanding keys and values costs less than the slow one.
-  const keys = expandHeads(k, heads), values = expandHeads(v, heads);
-  const parts: Tensor[] = [];
-  for (let i = 0; i + 1 < offsets.length; i++) {
-    const [from, to] = [offsets[i] ?? 0, offsets[i + 1] ?? 0];
-    const heads = (x: Tensor) => x.slice(0, from, to).transpose(0, 1).unsqueeze(0); // [1, heads, seq, headDim]
-    parts.push(causalAttention(heads(q), heads(keys), heads(values), scale).squeeze(0).transpose(0, 1));
-  }
+  const lengths = offsets.slice(1).map((end, i) => end - (offsets[i] ?? 0));
+  const sequences = (x: Tensor) => x.unsqueeze(0).transpose(1, 2).split(lengths, 2); // [1, heads, seq, headDim] each
+  const keys = sequences(expandHeads(k, heads)), values = sequences(expandHeads(v, heads));
+  const parts = sequences(q).map((queries, i) => causalAttention(queries, keys[i] as Tensor, values[i] as Tensor, scale).squeeze(0).transpose(0, 1));
   return (parts.length === 1 && parts[0] ? parts[0] : cat(parts)).reshape([total, heads * headDim]);
 }
 

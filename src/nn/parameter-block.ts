@@ -1,7 +1,7 @@
 import type { DType } from "../native/binding.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { zeros } from "../tensor/create.ts";
-import { Tensor } from "../tensor/tensor.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 
 /** One matrix or vector of a block, as it is multiplied: fused projections are one leaf. */
 export interface LeafSpec {

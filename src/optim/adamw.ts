@@ -65,6 +65,7 @@ export class AdamW {
   #update(learningRate: number, weightDecay: number, rangeOf: (state: BlockState) => [number, number]): void {
     const { beta1, beta2, epsilon } = this.#options;
     const ranges = this.states.map((state) => ({ state, range: rangeOf(state) })).filter(({ range: [from, to] }) => to > from);
+    if (ranges.length === 0) return; // a model may have no vectors at all
     const part = (pick: (state: BlockState) => Tensor) => ranges.map(({ state, range: [from, to] }) => pick(state).slice(0, from, to));
     const handles = (tensors: readonly Tensor[]) => tensors.map((tensor) => tensor.handle);
     fusedAdamw(

@@ -15,6 +15,10 @@ export function gradientNorm(blocks: readonly ParameterBlock[]): number {
  */
 export function clipGradients(blocks: readonly ParameterBlock[], maxNorm: number): number {
   const norm = gradientNorm(blocks);
-  if (norm > maxNorm) noGrad(() => blocks.forEach((block) => gradientOf(block).mul_(maxNorm / norm)));
+  if (norm > maxNorm) {
+    noGrad(() => {
+      for (const block of blocks) gradientOf(block).mul_(maxNorm / norm);
+    });
+  }
   return norm;
 }

@@ -39,9 +39,9 @@ export async function quickstart(config: QuickstartConfig, runStep: RunStep): Pr
 
 /** What differs from the defaults, which are made for larger models and longer runs. */
 const settings = {
-  "sft.epochs": 2, "sft.learningRate": 2e-5, "sft.miniBatchSize": 16,
-  "reward.epochs": 1, "reward.learningRate": 2e-5, "reward.miniBatchSize": 16,
+  "sft.maxSteps": 20, "sft.learningRate": 3e-5, "sft.miniBatchSize": 16,
+  "reward.maxSteps": 14, "reward.learningRate": 2e-5, "reward.miniBatchSize": 16,
   // A small model needs, and stands, a rate ten times the default; 25 iterations have to show an effect.
-  "ppo.actorLearningRate": 1e-5, "ppo.criticLearningRate": 2e-5, "ppo.maxSteps": 25, "ppo.rolloutBatchSize": 32, "ppo.miniBatchSize": 16,
+  "ppo.actorLearningRate": 1e-5, "ppo.criticLearningRate": 2e-5, "ppo.maxSteps": 25, "ppo.rolloutBatchSize": 16, "ppo.miniBatchSize": 16,
   "ppo.maxNewTokens": 64, "ppo.maxPromptLen": 128, "ppo.schedule": "constant", "ppo.warmupSteps": 2,
 } as const;

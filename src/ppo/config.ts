@@ -120,10 +120,10 @@ export function checkPpoConfig(config: PpoConfig): void {
   }
 }
 
+/** Values that take the place of defaults. */
+export function ppoRecipe({ parity }: Pick<PpoConfig, "parity">): Partial<PpoConfig> {
+  return parity === "deepspeed-chat" ? deepSpeedChatRecipe : {};
+}
+
 /** Step 3: PPO. */
-export const ppoSettings: Settings<typeof ppoFields, "ppo"> = {
-  name: "ppo",
-  fields: ppoFields,
-  recipe: ({ parity }) => (parity === "deepspeed-chat" ? deepSpeedChatRecipe : {}),
-  check: checkPpoConfig,
-};
+export const ppoSettings: Settings<typeof ppoFields, "ppo"> = { name: "ppo", fields: ppoFields, recipe: ppoRecipe, check: checkPpoConfig };

@@ -1,6 +1,8 @@
+import type { ConfigOf } from "../config/fields.ts";
+import { completeConfig } from "../config/resolve.ts";
 import { TrainingError } from "../errors.ts";
 import { Stopwatch } from "../metrics/stopwatch.ts";
-import { type PpoConfig, ppoFields } from "./config.ts";
+import { ppoFields, ppoRecipe } from "./config.ts";
 import { shapeExperience } from "./experience.ts";
 import { AdaptiveKl, klStatistics } from "./kl.ts";
 import type { Experience } from "./records.ts";
@@ -10,8 +12,13 @@ import { score } from "./scoring.ts";
 import { update } from "./update.ts";
 import { explainedVariance } from "./whiten.ts";
 
-/** Settings of the trainer: those of `tschat ppo` that concern the arithmetic; all have its defaults. */
-export type PpoOptions = Partial<Omit<PpoConfig, "actor" | "rewardModel" | "data" | "evalData" | "output" | "dtype" | "device">>;
+// All settings of `tschat ppo` but those that say where models, data and results are.
+const {
+  actor: _actor, rewardModel: _rewardModel, data: _data, evalData: _evalData, output: _output, dtype: _dtype, device: _device, ...trainerFields
+} = ppoFields;
+
+/** Settings of the trainer: those of `tschat ppo` that concern the arithmetic; all have its defaults, with parity those of its recipe. */
+export type PpoOptions = Partial<ConfigOf<typeof trainerFields>>;
 
 /** What one call of `trainRlhf` reports. */
 export interface TrainResult {
@@ -33,15 +40,16 @@ export interface IterationSchedule {
 /** PPO, one iteration at a time: prompts -> rollout -> scoring -> advantages -> update. */
 export class PpoTrainer {
   readonly rlhf: RlhfEngine;
-  readonly options: Omit<PpoConfig, "actor" | "rewardModel" | "data" | "evalData" | "output" | "dtype" | "device">;
+  readonly options: ConfigOf<typeof trainerFields>;
   readonly #adaptiveKl: AdaptiveKl | undefined;
   readonly #stopwatch = new Stopwatch();
   #promptsBefore = 0;
   #iterations = 0;
 
+  /** @throws {ConfigError} for a value out of range */
   constructor(rlhf: RlhfEngine, options: PpoOptions = {}) {
     this.rlhf = rlhf;
-    this.options = { ...defaults(), ...options };
+    this.options = completeConfig({ name: "ppo", fields: trainerFields, recipe: ppoRecipe }, options);
     const { klCoef, klTarget, klHorizon } = this.options;
     this.#adaptiveKl = klTarget === undefined ? undefined : new AdaptiveKl({ klCoef, target: klTarget, horizon: klHorizon });
   }
@@ -99,10 +107,6 @@ function describe(experience: Experience) {
     finished: finishReasons.filter((reason) => reason === "eos").length / finishReasons.length,
     explainedVariance: explainedVariance(experience).item(),
   };
-}
-
-function defaults(): PpoTrainer["options"] {
-  return Object.fromEntries(Object.entries(ppoFields).flatMap(([name, field]) => ("default" in field ? [[name, field.default]] : []))) as PpoTrainer["options"];
 }
 
 function sum(values: readonly number[]): number {

@@ -1,11 +1,12 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
-import { Interrupted, type StepRun } from "../config/step.ts";
+import type { StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
 import { encodePrompts } from "../data/encode.ts";
-import { reportData } from "../data/report.ts";
+import { reportData, withinContext } from "../data/report.ts";
 import { GenerationStopped } from "../engine/generation.ts";
 import { distinct } from "../metrics/distinct.ts";
+import { ConfigError, Interrupted } from "../errors.ts";
 import { scheduleFactor } from "../optim/schedule.ts";
 import type { PpoConfig } from "./config.ts";
 import { evaluatePolicy, type MeanWithError, meanWithError, type PolicyEvaluation } from "./evaluate.ts";
@@ -116,10 +117,13 @@ async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): P
     seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
   });
   const { maxPositions } = rlhf.actor.model.spec;
-  const maxPromptLen = Math.min(config.maxPromptLen, maxPositions - 1);
+  const maxPromptLen = withinContext(run.note, "maxPromptLen", config.maxPromptLen, maxPositions - 1); // an answer has a token at least
   const train = await encodePrompts(records.train, rlhf.tokenizer, { maxPromptLen });
   const heldOut = await encodePrompts(records.heldOut, rlhf.tokenizer, { maxPromptLen });
   reportData(run.note, "prompts", records.statistics, train, heldOut);
+  if (train.samples.length < config.rolloutBatchSize) {
+    throw new ConfigError(`--rollout-batch-size: a rollout takes ${config.rolloutBatchSize} prompts, there are ${train.samples.length} to train on; lower it or add prompts`);
+  }
   return { train: train.samples.map(({ tokens }) => tokens), heldOut: heldOut.samples.map(({ tokens }) => tokens), texts: heldOut.samples.map(({ text }) => text) };
 }
 

@@ -1,8 +1,9 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
 import type { Metrics, StepRun } from "../config/step.ts";
+import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
 import { encodePreferences, type PreferencePair } from "../data/encode.ts";
-import { reportData } from "../data/report.ts";
+import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
 import { trainingLoop } from "../engine/training-loop.ts";
@@ -40,11 +41,11 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   const records = await loadDataset(config.data, "reward", {
     seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
   });
-  const encode = (pairs: typeof records.train) => encodePreferences(pairs, tokenizer, config);
+  const model = await RewardModel.fromLanguageModel(config.model, config);
+  const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
+  const encode = (pairs: typeof records.train) => encodePreferences(pairs, tokenizer, { maxSeqLen });
   const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
   reportData(run.note, "pairs", records.statistics, train, heldOut);
-
-  const model = await RewardModel.fromLanguageModel(config.model, config);
   run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
   const engine = new TrainEngine(model, adamOptions(config));
   const padId = tokenizer.padTokenId;
@@ -58,6 +59,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   let margin = 0;
   const { before, after, steps } = await trainingLoop(config, run, {
     size: train.samples.length,
+    batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),
     shown: ["loss", "accuracy", "evalAccuracy", "tokensPerSecond"],
     update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), { ...config, padId }, learningRate),
     evaluate: () => {

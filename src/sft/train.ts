@@ -1,8 +1,9 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
 import type { StepRun } from "../config/step.ts";
+import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
 import { encodeDemonstrations, type SftSample } from "../data/encode.ts";
-import { reportData } from "../data/report.ts";
+import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
 import { trainingLoop } from "../engine/training-loop.ts";
@@ -27,16 +28,17 @@ export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSumm
   const records = await loadDataset(config.data, "sft", {
     seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
   });
-  const encode = (demonstrations: typeof records.train) => encodeDemonstrations(demonstrations, tokenizer, config);
+  const model = await CausalLM.load(config.model, config);
+  const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
+  const encode = (demonstrations: typeof records.train) => encodeDemonstrations(demonstrations, tokenizer, { ...config, maxSeqLen });
   const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
   reportData(run.note, "demonstrations", records.statistics, train, heldOut);
-
-  const model = await CausalLM.load(config.model, config);
   run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
   model.generationConfig = { ...model.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
   const engine = new TrainEngine(model, adamOptions(config));
   const { before, after, steps } = await trainingLoop(config, run, {
     size: train.samples.length,
+    batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),
     shown: ["loss", "evalPerplexity", "tokensPerSecond"],
     update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), config, learningRate),
     evaluate: () => ({ evalPerplexity: perplexity(model, heldOut.samples, config.microBatchTokens) }),

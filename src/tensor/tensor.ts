@@ -7,6 +7,7 @@ export type Nested = number | Nested[];
 
 // One line per operator in use, by libtorch's own names.
 const op = {
+  split: operator<TensorHandle[]>("split_with_sizes"),
   add: operator("add", "Tensor"), addScalar: operator("add", "Scalar"), addInPlace: operator("add_", "Tensor"),
   sub: operator("sub", "Tensor"), subScalar: operator("sub", "Scalar"),
   mul: operator("mul", "Tensor"), mulScalar: operator("mul", "Scalar"), mulInPlace: operator("mul_", "Scalar"),
@@ -135,6 +136,8 @@ export class Tensor {
   permute(dims: readonly number[]): Tensor { return new Tensor(op.permute(this.handle, dims)); }
   /** View of `[start, end)` along `dim`; a negative bound counts from the end, as in JavaScript's slice. */
   slice(dim: number, start: number, end?: number): Tensor { return new Tensor(op.slice(this.handle, dim, start, end ?? null)); }
+  /** Views of consecutive pieces of `dim`. Going backward they are joined in one piece, where slices would add up as many full tensors. */
+  split(sizes: readonly number[], dim: number): Tensor[] { return op.split(this.handle, sizes, dim).map((handle) => new Tensor(handle)); }
   /** View of one index along `dim`, which is dropped. */
   select(dim: number, index: number): Tensor { return new Tensor(op.select(this.handle, dim, index)); }
   unsqueeze(dim: number): Tensor { return new Tensor(op.unsqueeze(this.handle, dim)); }

@@ -7,8 +7,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { describeFailure, epilogue, exitCodes } from "../../src/cli/exit-codes.ts";
 import { commands } from "../../src/cli/program.ts";
 import { resultTable } from "../../src/cli/result-table.ts";
-import { Interrupted } from "../../src/config/step.ts";
-import { CheckpointError, ConfigError, DistributedError, OutOfMemoryError } from "../../src/errors.ts";
+import { CheckpointError, ConfigError, DistributedError, Interrupted, OutOfMemoryError } from "../../src/errors.ts";
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tschat-test-"));

@@ -18,7 +18,10 @@ function softmax(values: readonly number[], temperature = 1): number[] {
 function expectedProbabilities({ temperature = 1, topK = 0, topP = 1 }: SamplingOptions): number[] {
   const bySize = logits.map((_, token) => token).sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0));
   const kept = topK > 0 ? bySize.slice(0, topK) : bySize;
-  const renormalised = softmax(logits.map((x, token) => (kept.includes(token) ? x : -Infinity)), temperature);
+  const renormalised = softmax(
+    logits.map((x, token) => (kept.includes(token) ? x : -Infinity)),
+    temperature,
+  );
   const nucleus: number[] = [];
   let mass = 0;
   for (const token of kept) {
@@ -40,7 +43,12 @@ const CRITICAL: Readonly<Record<number, number>> = { 1: 10.828, 2: 13.816, 3: 16
 
 describe("20,000 draws", () => {
   test.each<[SamplingOptions, number]>([
-    [{}, 7], [{ temperature: 0.5 }, 7], [{ temperature: 2 }, 7], [{ topK: 3 }, 2], [{ topP: 0.8 }, 3], [{ temperature: 1.5, topK: 6, topP: 0.9 }, 4],
+    [{}, 7],
+    [{ temperature: 0.5 }, 7],
+    [{ temperature: 2 }, 7],
+    [{ topK: 3 }, 2],
+    [{ topP: 0.8 }, 3],
+    [{ temperature: 1.5, topK: 6, topP: 0.9 }, 4],
   ])("with %o follow the distribution that the settings define, and no excluded token appears", (options, freedom) => {
     const counts = new Array<number>(logits.length).fill(0);
     const uniforms = Array.from({ length: DRAWS }, (_, i) => uniformAt(5, i, 0));
@@ -67,7 +75,10 @@ test("a token of probability zero is never drawn, not even by the smallest and t
 });
 
 test("temperature 0 takes the first largest logit; a very small topP takes it too", () => {
-  const rows = tensor([[0, 3, 3, 1], [5, 1, 2, 3]]);
+  const rows = tensor([
+    [0, 3, 3, 1],
+    [5, 1, 2, 3],
+  ]);
   expect(sample(rows, checkSampling({ temperature: 0 }), [0.9, 0.9], none).tokens).toEqual([1, 0]);
   expect(sample(tensor([[0, 3, 2, 1]]), checkSampling({ topP: 1e-9 }), [0.99], none).tokens).toEqual([1]);
 });

@@ -43,10 +43,17 @@ describe.each(folders)("%s gives what transformers gives:", (name) => {
     assertClose(hidden, counted("hidden", left.attentionMask), { rtol: 1e-4, atol: 1e-5 });
   });
 
-  test.each([["left", left, golden.has("logits_pos") ? "logits_pos" : "logits"], ["right", right, "right_logits"]] as const)("logits, padded on the %s", async (_side, batch, key) => {
+  test.each([
+    ["left", left, golden.has("logits_pos") ? "logits_pos" : "logits"],
+    ["right", right, "right_logits"],
+  ] as const)("logits, padded on the %s", async (_side, batch, key) => {
     const model = await load();
     const logits = noGrad(() => model.forward(batch.tokens, batch)).toArray() as number[][][];
-    assertClose(logits.flat().filter((_, i) => batch.attentionMask.flat()[i] === 1), counted(key, batch.attentionMask), { rtol: 1e-4, atol: 3e-5 });
+    assertClose(
+      logits.flat().filter((_, i) => batch.attentionMask.flat()[i] === 1),
+      counted(key, batch.attentionMask),
+      { rtol: 1e-4, atol: 3e-5 },
+    );
   });
 
   test("log-probabilities of the tokens that follow a counted one", async () => {

@@ -2,15 +2,21 @@ import { expect, test } from "vitest";
 import { CausalLM } from "../../src/model/causal-lm.ts";
 import { checkpointingRunner, type LayerRunner, plainRunner } from "../../src/model/layer-runner.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
-import { temporaryFolder } from "../setup/temporary-folder.ts";
+import { temporaryFolder } from "../temporary-folder.ts";
 import { type TinyModelOptions, writeTinyModel } from "./tiny-model.ts";
 
-const rows = [[5, 6, 7, 8, 9], [10, 11, 12, 13, 14]];
+const rows = [
+  [5, 6, 7, 8, 9],
+  [10, 11, 12, 13, 14],
+];
 
 test.each<[string, TinyModelOptions]>([
   ["llama", { family: "llama", config: { num_hidden_layers: 6 } }],
   ["llama with a tied head", { family: "llama", config: { tie_word_embeddings: true } }],
-  ["opt with norms after the sum and narrow embeddings", { family: "opt", config: { do_layer_norm_before: false, word_embed_proj_dim: 16 } }],
+  [
+    "opt with norms after the sum and narrow embeddings",
+    { family: "opt", config: { do_layer_norm_before: false, word_embed_proj_dim: 16 } },
+  ],
 ])("recomputing every block gives the loss and the gradients of keeping it, bit for bit: %s", async (_name, options) => {
   const model = await CausalLM.load(writeTinyModel(temporaryFolder(), options), { dtype: "float32" });
   const results = [plainRunner, checkpointingRunner].map((runner) => {
@@ -27,10 +33,15 @@ test("a runner is given every block once, in the order of use, and the checkpoin
   const model = await CausalLM.load(writeTinyModel(temporaryFolder(), { family: "llama" }), { dtype: "float32" });
   const calls: string[] = [];
   const recording: LayerRunner = {
-    run: (block, forward, x) => checkpointingRunner.run(block, (input) => {
-      calls.push(block.name);
-      return forward(input);
-    }, x),
+    run: (block, forward, x) =>
+      checkpointingRunner.run(
+        block,
+        (input) => {
+          calls.push(block.name);
+          return forward(input);
+        },
+        x,
+      ),
   };
   model.runner = recording;
   const loss = model.loss(rows);
@@ -46,10 +57,15 @@ test("an error while a block is recomputed reaches the caller of backward", asyn
   const model = await CausalLM.load(writeTinyModel(temporaryFolder(), { family: "llama" }), { dtype: "float32" });
   let broken = false;
   model.runner = {
-    run: (block, forward, x) => checkpointingRunner.run(block, (input) => {
-      if (broken && block.name === "layer 0") throw new RangeError("no such layer any more");
-      return forward(input);
-    }, x),
+    run: (block, forward, x) =>
+      checkpointingRunner.run(
+        block,
+        (input) => {
+          if (broken && block.name === "layer 0") throw new RangeError("no such layer any more");
+          return forward(input);
+        },
+        x,
+      ),
   };
   const loss = model.loss(rows);
   broken = true;

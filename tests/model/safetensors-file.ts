@@ -13,7 +13,10 @@ export type StoredDType = "F32" | "BF16" | "F16" | "I64";
 export function readTensors(path: string): Map<string, PlainTensor & { dtype: StoredDType }> {
   const bytes = readFileSync(path);
   const dataStart = 8 + Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString("utf8", 8, dataStart)) as Record<string, { dtype: StoredDType; shape: number[]; data_offsets: [number, number] }>;
+  const header = JSON.parse(bytes.toString("utf8", 8, dataStart)) as Record<
+    string,
+    { dtype: StoredDType; shape: number[]; data_offsets: [number, number] }
+  >;
   const tensors = new Map<string, PlainTensor & { dtype: StoredDType }>();
   for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
     if (name === "__metadata__") continue;
@@ -24,7 +27,11 @@ export function readTensors(path: string): Map<string, PlainTensor & { dtype: St
 }
 
 /** Writes a safetensors file with all tensors in `dtype`. */
-export function writeTensors(path: string, tensors: ReadonlyMap<string, PlainTensor>, dtype: Exclude<StoredDType, "I64" | "F16"> = "F32"): void {
+export function writeTensors(
+  path: string,
+  tensors: ReadonlyMap<string, PlainTensor>,
+  dtype: Exclude<StoredDType, "I64" | "F16"> = "F32",
+): void {
   const header: Record<string, unknown> = {};
   const parts: Uint8Array[] = [];
   let end = 0;
@@ -42,16 +49,22 @@ export function writeTensors(path: string, tensors: ReadonlyMap<string, PlainTen
 
 function decode(dtype: StoredDType, buffer: ArrayBuffer): number[] {
   switch (dtype) {
-    case "F32": return Array.from(new Float32Array(buffer));
-    case "I64": return Array.from(new BigInt64Array(buffer), Number);
-    case "BF16": return Array.from(new Float32Array(Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer));
-    case "F16": return Array.from(new Uint16Array(buffer), fromFloat16);
+    case "F32":
+      return Array.from(new Float32Array(buffer));
+    case "I64":
+      return Array.from(new BigInt64Array(buffer), Number);
+    case "BF16":
+      return Array.from(new Float32Array(Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer));
+    case "F16":
+      return Array.from(new Uint16Array(buffer), fromFloat16);
   }
 }
 
 /** IEEE 754 half precision; infinities and NaN do not occur in the files of tests. */
 function fromFloat16(bits: number): number {
-  const sign = bits >>> 15 ? -1 : 1, exponent = (bits >>> 10) & 31, fraction = bits & 1023;
+  const sign = bits >>> 15 ? -1 : 1,
+    exponent = (bits >>> 10) & 31,
+    fraction = bits & 1023;
   return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
 }
 

@@ -5,7 +5,8 @@ import { type PlainTensor, writeTensors } from "./safetensors-file.ts";
 
 const TOKENIZER_FOLDER = fileURLToPath(new URL("../fixtures/tokenizer/chatml", import.meta.url));
 /** Entries of that tokenizer, and its end-of-turn token. */
-const TOKENIZER_SIZE = 400, TOKENIZER_END = 2;
+const TOKENIZER_SIZE = 400,
+  TOKENIZER_END = 2;
 
 /** What `writeTinyModel` writes. */
 export interface TinyModelOptions {
@@ -23,14 +24,39 @@ export interface TinyModelOptions {
 const ids = { bos_token_id: 1, eos_token_id: 2, pad_token_id: 0 };
 const defaults = {
   llama: {
-    architectures: ["LlamaForCausalLM"], model_type: "llama", vocab_size: 96, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2,
-    num_attention_heads: 4, num_key_value_heads: 2, hidden_act: "silu", max_position_embeddings: 64, rms_norm_eps: 1e-5,
-    rope_parameters: { rope_type: "default", rope_theta: 10000 }, attention_bias: false, mlp_bias: false, tie_word_embeddings: false, ...ids,
+    architectures: ["LlamaForCausalLM"],
+    model_type: "llama",
+    vocab_size: 96,
+    hidden_size: 32,
+    intermediate_size: 48,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    hidden_act: "silu",
+    max_position_embeddings: 64,
+    rms_norm_eps: 1e-5,
+    rope_parameters: { rope_type: "default", rope_theta: 10000 },
+    attention_bias: false,
+    mlp_bias: false,
+    tie_word_embeddings: false,
+    ...ids,
   },
   opt: {
-    architectures: ["OPTForCausalLM"], model_type: "opt", vocab_size: 96, hidden_size: 32, word_embed_proj_dim: 32, ffn_dim: 64, num_hidden_layers: 2,
-    num_attention_heads: 4, activation_function: "relu", max_position_embeddings: 64, do_layer_norm_before: true, enable_bias: true,
-    layer_norm_elementwise_affine: true, tie_word_embeddings: true, ...ids,
+    architectures: ["OPTForCausalLM"],
+    model_type: "opt",
+    vocab_size: 96,
+    hidden_size: 32,
+    word_embed_proj_dim: 32,
+    ffn_dim: 64,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    activation_function: "relu",
+    max_position_embeddings: 64,
+    do_layer_norm_before: true,
+    enable_bias: true,
+    layer_norm_elementwise_affine: true,
+    tie_word_embeddings: true,
+    ...ids,
   },
 };
 
@@ -38,12 +64,18 @@ const defaults = {
  * Writes a Hugging Face folder with a random model of two layers: every parameter is away from its usual first value,
  * and the logits are far enough apart for greedy decoding to be clear. Returns `dir`.
  */
-export function writeTinyModel(dir: string, { family, config: changes = {}, seed = 0, dtype = "float32", tokenizer = false }: TinyModelOptions): string {
+export function writeTinyModel(
+  dir: string,
+  { family, config: changes = {}, seed = 0, dtype = "float32", tokenizer = false }: TinyModelOptions,
+): string {
   const tokens = tokenizer ? { vocab_size: TOKENIZER_SIZE, eos_token_id: TOKENIZER_END } : {};
   const config: Config = { ...defaults[family], ...tokens, ...changes, dtype };
   mkdirSync(dir, { recursive: true });
   writeFileSync(join(dir, "config.json"), JSON.stringify(config, null, 2));
-  writeFileSync(join(dir, "generation_config.json"), JSON.stringify({ bos_token_id: config.bos_token_id, eos_token_id: config.eos_token_id }, null, 2));
+  writeFileSync(
+    join(dir, "generation_config.json"),
+    JSON.stringify({ bos_token_id: config.bos_token_id, eos_token_id: config.eos_token_id }, null, 2),
+  );
   const normal = normalNumbers(seed);
   const weights = new Map<string, PlainTensor>();
   for (const [name, shape] of family === "llama" ? llamaTensors(config) : optTensors(config)) {
@@ -52,7 +84,8 @@ export function writeTinyModel(dir: string, { family, config: changes = {}, seed
     weights.set(name, { shape, data: Array.from({ length: size }, () => mean + deviation * normal()) });
   }
   writeTensors(join(dir, "model.safetensors"), weights, dtype === "float32" ? "F32" : "BF16");
-  if (tokenizer) for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(TOKENIZER_FOLDER, file), join(dir, file));
+  if (tokenizer)
+    for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(TOKENIZER_FOLDER, file), join(dir, file));
   return dir;
 }
 
@@ -61,13 +94,22 @@ type NamedShape = [name: string, shape: number[]];
 
 /** The tensors of transformers' LlamaForCausalLM. */
 function llamaTensors(config: Config): NamedShape[] {
-  const hidden = config.hidden_size as number, heads = config.num_attention_heads as number, mlp = config.intermediate_size as number;
+  const hidden = config.hidden_size as number,
+    heads = config.num_attention_heads as number,
+    mlp = config.intermediate_size as number;
   const headDim = (config.head_dim as number | undefined) ?? hidden / heads;
-  const queries = heads * headDim, keys = ((config.num_key_value_heads as number | undefined) ?? heads) * headDim;
+  const queries = heads * headDim,
+    keys = ((config.num_key_value_heads as number | undefined) ?? heads) * headDim;
   const list: NamedShape[] = [["model.embed_tokens.weight", [config.vocab_size as number, hidden]]];
   for (let layer = 0; layer < (config.num_hidden_layers as number); layer++) {
-    const matrix = (name: string, out: number, width: number, bias: unknown) => list.push(...linear(`model.layers.${layer}.${name}`, out, width, bias));
-    for (const [name, out] of [["q_proj", queries], ["k_proj", keys], ["v_proj", keys]] as const) matrix(`self_attn.${name}`, out, hidden, config.attention_bias);
+    const matrix = (name: string, out: number, width: number, bias: unknown) =>
+      list.push(...linear(`model.layers.${layer}.${name}`, out, width, bias));
+    for (const [name, out] of [
+      ["q_proj", queries],
+      ["k_proj", keys],
+      ["v_proj", keys],
+    ] as const)
+      matrix(`self_attn.${name}`, out, hidden, config.attention_bias);
     matrix("self_attn.o_proj", hidden, queries, config.attention_bias);
     for (const name of ["gate_proj", "up_proj"]) matrix(`mlp.${name}`, mlp, hidden, config.mlp_bias);
     matrix("mlp.down_proj", hidden, mlp, config.mlp_bias);
@@ -80,14 +122,26 @@ function llamaTensors(config: Config): NamedShape[] {
 
 /** The tensors of transformers' OPTForCausalLM. */
 function optTensors(config: Config): NamedShape[] {
-  const hidden = config.hidden_size as number, mlp = config.ffn_dim as number, width = config.word_embed_proj_dim as number;
+  const hidden = config.hidden_size as number,
+    mlp = config.ffn_dim as number,
+    width = config.word_embed_proj_dim as number;
   const bias = config.enable_bias;
-  const norm = (name: string): NamedShape[] => (config.layer_norm_elementwise_affine ? [[`${name}.weight`, [hidden]], [`${name}.bias`, [hidden]]] : []);
-  const list: NamedShape[] = [["embed_tokens.weight", [config.vocab_size as number, width]], ["embed_positions.weight", [(config.max_position_embeddings as number) + 2, hidden]]];
+  const norm = (name: string): NamedShape[] =>
+    config.layer_norm_elementwise_affine
+      ? [
+          [`${name}.weight`, [hidden]],
+          [`${name}.bias`, [hidden]],
+        ]
+      : [];
+  const list: NamedShape[] = [
+    ["embed_tokens.weight", [config.vocab_size as number, width]],
+    ["embed_positions.weight", [(config.max_position_embeddings as number) + 2, hidden]],
+  ];
   if (width !== hidden) list.push(["project_in.weight", [hidden, width]], ["project_out.weight", [width, hidden]]);
   if (config.do_layer_norm_before && !config._remove_final_layer_norm) list.push(...norm("final_layer_norm"));
   for (let layer = 0; layer < (config.num_hidden_layers as number); layer++) {
-    for (const name of ["q_proj", "k_proj", "v_proj", "out_proj"]) list.push(...linear(`layers.${layer}.self_attn.${name}`, hidden, hidden, bias));
+    for (const name of ["q_proj", "k_proj", "v_proj", "out_proj"])
+      list.push(...linear(`layers.${layer}.self_attn.${name}`, hidden, hidden, bias));
     list.push(...linear(`layers.${layer}.fc1`, mlp, hidden, bias), ...linear(`layers.${layer}.fc2`, hidden, mlp, bias));
     list.push(...norm(`layers.${layer}.self_attn_layer_norm`), ...norm(`layers.${layer}.final_layer_norm`));
   }

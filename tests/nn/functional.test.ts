@@ -5,8 +5,25 @@ import { assertClose } from "../assert-close.ts";
 
 test("linear multiplies by the transposed weight and adds the bias", () => {
   // [1, 2] . [3, 4] = 11, [1, 2] . [5, 6] = 17
-  expect(linear(tensor([[1, 2]]), tensor([[3, 4], [5, 6]])).toArray()).toEqual([[11, 17]]);
-  expect(linear(tensor([[1, 2]]), tensor([[3, 4], [5, 6]]), tensor([10, 20])).toArray()).toEqual([[21, 37]]);
+  expect(
+    linear(
+      tensor([[1, 2]]),
+      tensor([
+        [3, 4],
+        [5, 6],
+      ]),
+    ).toArray(),
+  ).toEqual([[11, 17]]);
+  expect(
+    linear(
+      tensor([[1, 2]]),
+      tensor([
+        [3, 4],
+        [5, 6],
+      ]),
+      tensor([10, 20]),
+    ).toArray(),
+  ).toEqual([[21, 37]]);
 });
 
 test("norms divide by the root of the mean square, or by the deviation around the mean", () => {

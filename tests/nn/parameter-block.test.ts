@@ -3,7 +3,12 @@ import { ParameterBlock } from "../../src/nn/parameter-block.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { full, tensor } from "../../src/tensor/create.ts";
 
-const leaves = [{ name: "matrix", shape: [3, 5] }, { name: "bias", shape: [3] }, { name: "wide", shape: [2, 40] }, { name: "norm", shape: [33] }];
+const leaves = [
+  { name: "matrix", shape: [3, 5] },
+  { name: "bias", shape: [3] },
+  { name: "wide", shape: [2, 40] },
+  { name: "norm", shape: [33] },
+];
 
 /** Index in the flat buffer of a leaf's first element: found by marking the leaf. */
 function startOf(block: ParameterBlock, name: string): number {

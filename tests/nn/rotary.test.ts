@@ -12,7 +12,10 @@ describe("frequencies", () => {
   test("are powers of theta", () => assertClose(rotaryFrequencies(spec), plain));
 
   test("are divided by the factor under linear scaling", () => {
-    assertClose(rotaryFrequencies({ ...spec, scaling: { kind: "linear", factor: 4 } }), plain.map((f) => f / 4));
+    assertClose(
+      rotaryFrequencies({ ...spec, scaling: { kind: "linear", factor: 4 } }),
+      plain.map((f) => f / 4),
+    );
   });
 
   test("of Llama 3 keep short wavelengths, divide long ones and blend between", () => {
@@ -23,12 +26,24 @@ describe("frequencies", () => {
   });
 
   test("of YaRN blend over dimensions that turn between betaSlow and betaFast times", () => {
-    const scaling = { kind: "yarn", factor: 4, betaFast: 2, betaSlow: 0.5, originalMaxPositions: 16, attentionFactor: 1, truncate: true } as const;
+    const scaling = {
+      kind: "yarn",
+      factor: 4,
+      betaFast: 2,
+      betaSlow: 0.5,
+      originalMaxPositions: 16,
+      attentionFactor: 1,
+      truncate: true,
+    } as const;
     // dimension(r) = 8 ln(16 / (2 pi r)) / (2 ln 100): 0.21 for r = 2 and 1.41 for r = 0.5; truncated 0 and 2: ramp 0, 1/2, 1, 1
     assertClose(rotaryFrequencies({ ...spec, scaling }), [1, 10 ** -0.5 * (1 / 2 + 1 / 8), 0.1 / 4, 10 ** -1.5 / 4]);
-    const low = (8 * Math.log(16 / (4 * Math.PI))) / (2 * Math.log(100)), high = (8 * Math.log(16 / Math.PI)) / (2 * Math.log(100));
+    const low = (8 * Math.log(16 / (4 * Math.PI))) / (2 * Math.log(100)),
+      high = (8 * Math.log(16 / Math.PI)) / (2 * Math.log(100));
     const ramp = [0, (1 - low) / (high - low), 1, 1];
-    assertClose(rotaryFrequencies({ ...spec, scaling: { ...scaling, truncate: false } }), plain.map((f, i) => f * (1 - (ramp[i] ?? 0)) + (f / 4) * (ramp[i] ?? 0)));
+    assertClose(
+      rotaryFrequencies({ ...spec, scaling: { ...scaling, truncate: false } }),
+      plain.map((f, i) => f * (1 - (ramp[i] ?? 0)) + (f / 4) * (ramp[i] ?? 0)),
+    );
   });
 });
 
@@ -44,7 +59,11 @@ describe("rotation", () => {
   });
 
   test("leaves the dimensions behind `dims` as they are, and scales under YaRN", () => {
-    const half: RotarySpec = { dims: 2, theta: 10000, scaling: { kind: "yarn", factor: 1, betaFast: 32, betaSlow: 1, originalMaxPositions: 64, attentionFactor: 2, truncate: true } };
+    const half: RotarySpec = {
+      dims: 2,
+      theta: 10000,
+      scaling: { kind: "yarn", factor: 1, betaFast: 32, betaSlow: 1, originalMaxPositions: 64, attentionFactor: 2, truncate: true },
+    };
     const rotated = rotate(tensor(x), rotaryTables(half, indices([0, 1]), tensor([1])));
     const [c, s] = [Math.cos(1), Math.sin(1)];
     assertClose(rotated, [[[2, 4, 3, 4]], [[2 * (5 * c - 6 * s), 2 * (6 * c + 5 * s), 7, 8]]], { atol: 1e-5 });

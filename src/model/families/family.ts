@@ -1,8 +1,6 @@
-import { CheckpointError, ConfigError } from "../../errors.ts";
+import { ConfigError } from "../../errors.ts";
 import type { Activation } from "../../nn/functional.ts";
 import type { DecoderSpec } from "../spec.ts";
-import { llama } from "./llama.ts";
-import { opt } from "./opt.ts";
 
 /** `config.json` as parsed. */
 export type ModelConfig = Readonly<Record<string, unknown>>;
@@ -35,20 +33,6 @@ export const activations: Readonly<Record<string, Activation>> = {
   silu: "silu", swish: "silu", relu: "relu", gelu: "gelu", gelu_python: "gelu",
   gelu_new: "gelu-tanh", gelu_fast: "gelu-tanh", gelu_pytorch_tanh: "gelu-tanh",
 };
-
-const families: readonly Family[] = [llama, opt];
-
-/**
- * The family that reads this configuration.
- *
- * @throws {CheckpointError} when `model_type` is missing or of no known family
- */
-export function familyOf(config: ModelConfig, file: string): Family {
-  const family = families.find((known) => known.modelType === config.model_type);
-  if (family) return family;
-  const found = config.model_type === undefined ? "no model_type" : `model_type ${JSON.stringify(config.model_type)}`;
-  throw new CheckpointError(`${file}: ${found}; tschat runs ${families.map((known) => `"${known.modelType}"`).join(", ")}: choose a model of one of these families`);
-}
 
 /** Typed reading of `config.json`, with the key in every message. */
 export class ConfigReader {
