@@ -78,7 +78,7 @@ export class RunFolder extends RunPaths {
 
   /** Writes `summary.json`, which makes the run a finished one. @throws {ConfigError} when it cannot be written */
   async markFinished(results: object): Promise<RunSummary> {
-    const summary = { finishedAt: new Date().toISOString(), ...results };
+    const summary = { ...results, finishedAt: new Date().toISOString() };
     await writeFileAtomic(this.summaryFile, `${JSON.stringify(summary, null, 2)}\n`);
     return summary;
   }

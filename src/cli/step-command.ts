@@ -33,8 +33,8 @@ export function stepCommand<F extends Fields>(spec: StepCommandSpec<F>): Command
       const config = resolve(settings, [flagLayer(flags), ...fileLayers(file, settings.name)]) as ConfigOf<F> & StepConfig;
       return onRanks({ reuses: false, restarts: false, threads: config.threads }, async (runStep) => {
         const results = await runStep(settings, config, await spec.load());
-        const { resultTable } = await import("./result-table.ts");
-        process.stdout.write(`${resultTable(results)}\n`);
+        const { pipelineReport } = await import("../pipeline/report.ts");
+        process.stdout.write(`\n${pipelineReport({ [settings.name]: results }, config.output)}\n`);
         return exitCodes.ok;
       });
     },

@@ -68,10 +68,14 @@ export function stepRunner(options: StepRunOptions): RunStep {
 export async function inPipelineFolder<S extends object>(
   folder: string, settings: Readonly<Record<string, unknown>>, body: () => Promise<S>,
 ): Promise<S> {
-  const run = await openPipeline(folder, resolvedYaml(settings));
+  // Steps that were not chosen this time keep their settings and results.
+  const before = await readSummary(folder);
+  const file = new RunPaths(folder).configFile;
+  const sections = before === undefined ? {} : (await readSettings(file, settingsLayout)).sections;
+  const run = await openPipeline(folder, resolvedYaml({ ...sections, ...settings }));
   try {
     const results = await body();
-    await run.markFinished(results);
+    await run.markFinished({ ...before, ...results });
     return results;
   } finally {
     await run.close();

@@ -1,5 +1,6 @@
+import { join } from "node:path";
 import type { CommandSpec } from "../config/command.ts";
-import { stepFields, trainFields, type TrainAll, type TrainConfig } from "../pipeline/config.ts";
+import { stepFields, trainFields, type TrainConfig } from "../pipeline/config.ts";
 import { ppoFields } from "../ppo/config.ts";
 import { rewardFields } from "../reward/config.ts";
 import { sftFields } from "../sft/config.ts";
@@ -28,8 +29,10 @@ start from, and PPO scores with the reward model of step 2; --reward.model, --pp
     const threads = (config.sft ?? config.reward ?? config.ppo)?.threads;
     return onRanks({ reuses: true, restarts: false, threads }, async (runStep) => {
       const { inPipelineFolder } = await import("./step-run.ts");
-      const trainAll: TrainAll = (await import("../pipeline/train.ts")).trainAll;
-      await inPipelineFolder(config.output, await savedSettings(config), () => trainAll(config, runStep));
+      const { trainAll } = await import("../pipeline/train.ts");
+      const summary = await inPipelineFolder(config.output, await savedSettings(config), () => trainAll(config, runStep));
+      const { pipelineReport } = await import("../pipeline/report.ts");
+      process.stdout.write(`\n${pipelineReport(summary, join(config.output, config.step.at(-1) ?? ""))}\n`);
       return exitCodes.ok;
     });
   },

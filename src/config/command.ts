@@ -149,15 +149,24 @@ function spellings(spec: CommandSpec): Map<string, string> {
   return known;
 }
 
-/** Turns snake_case and aliases into the names that commander knows; what is unknown stays, for commander to refuse. */
+/**
+ * Turns snake_case and aliases into the names that commander knows; what is unknown stays, for commander to refuse.
+ *
+ * @throws {ConfigError} when two spellings set the same thing: the second would silently win
+ */
 function canonicalFlags(spec: CommandSpec, argv: readonly string[]): string[] {
   const known = spellings(spec);
+  const given = new Map<string, string>();
   const end = argv.indexOf("--");
   return argv.map((word, index) => {
     if (!word.startsWith("--") || (end !== -1 && index >= end)) return word;
     const [name = "", ...value] = word.split("=");
     const flag = known.get(kebab(name));
-    return flag === undefined ? word : [flag, ...value].join("=");
+    if (flag === undefined) return word;
+    const before = given.get(flag) ?? name;
+    if (before !== name) throw new ConfigError(`${before} and ${name} are the same setting (${flag}), which has one value; give one of them`);
+    given.set(flag, name);
+    return [flag, ...value].join("=");
   });
 }
 

@@ -1,3 +1,4 @@
+import { ConfigError } from "../errors.ts";
 import { boolean, choice, group, integer, number, path, paths, text } from "./fields.ts";
 
 /** `--config`, for every command that reads a settings file. */
@@ -17,7 +18,7 @@ export const dtypeField = {
 
 /** Where to compute. */
 export const machineFields = {
-  device: choice(["auto", "cpu", "cuda"], { default: "auto", help: "where to compute; auto is CUDA if present" }),
+  device: choice(["auto", "cpu"], { default: "auto", help: "where to compute; this version computes on the CPU" }),
   threads: integer({ min: 1, optional: true, neutral: true, help: "processor threads; all cores when left out" }),
 };
 
@@ -25,6 +26,19 @@ export const machineFields = {
 export const forceField = {
   force: boolean({ default: false, flagOnly: true, help: "train again, replacing what an earlier run left in the output folder" }),
 };
+
+/** Records held out when neither --eval-size nor --eval-data is given. */
+export const defaultEvalSize = 64;
+
+/** What is held out of the data, or the file that takes its place. */
+export function heldOutOf({ evalData, evalSize }: { evalData?: string | undefined; evalSize?: number | undefined }): { heldOutPaths: string[] } | { heldOutShare: number } {
+  return evalData === undefined ? { heldOutShare: evalSize ?? defaultEvalSize } : { heldOutPaths: [evalData] };
+}
+
+/** @throws {ConfigError} when a setting would have no effect */
+export function checkSharedConfig({ evalData, evalSize }: { evalData?: string | undefined; evalSize?: number | undefined }): void {
+  if (evalData !== undefined && evalSize !== undefined) throw new ConfigError("--eval-size: not beside --eval-data, whose records are all held out; give one of them");
+}
 
 /** Settings that all steps share, and that `tschat train` therefore takes once. */
 export const sharedFields = {
@@ -40,7 +54,7 @@ export const sharedFields = {
       hint: "<a,b,c>", optional: true,
       help: "give each step its own share of the data, in these proportions, e.g. 2,4,4; without it every step sees all",
     }),
-    evalSize: integer({ default: 64, min: 1, help: "records held out for evaluation when there is no --eval-data" }),
+    evalSize: integer({ min: 1, optional: true, help: `records held out of --data for evaluation; ${defaultEvalSize} when left out; not beside --eval-data` }),
   }),
   ...group("Run:", {
     // 1234 is DeepSpeed-Chat's default.

@@ -17,6 +17,8 @@ export interface ScoreOptions {
   counts?: readonly (readonly boolean[])[];
   /** Logits are divided by it; default 1. */
   temperature?: number;
+  /** Whether to give entropies too, which costs two more passes over the logits; default false. */
+  entropies?: boolean;
 }
 
 const HEAD_NAME = "lm_head.weight";
@@ -106,7 +108,7 @@ export class CausalLM extends PretrainedModel {
   }
 
   /** Log-probabilities and entropies of the counted tokens of unpadded rows, in order: [counted tokens] float32. */
-  tokenLogprobs(rows: readonly (readonly number[])[], { counts, temperature }: ScoreOptions = {}): TokenLogprobs {
+  tokenLogprobs(rows: readonly (readonly number[])[], { counts, temperature, entropies }: ScoreOptions = {}): TokenLogprobs {
     this.checkLengths(rows);
     const packed = packRows(rows);
     const predictors: number[] = [], targets: number[] = [];
@@ -120,7 +122,7 @@ export class CausalLM extends PretrainedModel {
     }
     if (targets.length === 0) throw new RangeError("no token is scored: every row has one token only, or nothing counts");
     const hidden = this.hidden(packed).indexSelect(0, indices(predictors));
-    return tokenLogprobs({ hidden, weight: this.headWeight, targets: indices(targets), temperature });
+    return tokenLogprobs({ hidden, weight: this.headWeight, targets: indices(targets), temperature, entropies });
   }
 
   /** Mean negative log-likelihood of each token after those before it, over all counted tokens: [] float32, nats per token, with gradient. */

@@ -16,13 +16,15 @@ export interface TokenLogprobsInput {
   targets: Tensor;
   /** Logits are divided by it, in (0, inf). */
   temperature?: number | undefined;
+  /** Whether to give entropies too, which costs two more passes over the logits; default false. */
+  entropies?: boolean | undefined;
 }
 
 export interface TokenLogprobs {
   /** [n] float32, nats, with gradient where the inputs have one. */
   logprobs: Tensor;
-  /** [n] float32, nats, no gradient: entropy of each predicted distribution. */
-  entropies: Tensor;
+  /** [n] float32, nats, no gradient: entropy of each predicted distribution; only when asked for. */
+  entropies: Tensor | undefined;
 }
 
 /**
@@ -35,7 +37,7 @@ export interface TokenLogprobs {
  * One more product with the head going backward buys the memory of [n, vocab] in float32, which is what limits the
  * batch of a small model with a large vocabulary.
  */
-export function tokenLogprobs({ hidden, weight, targets, temperature = 1 }: TokenLogprobsInput): TokenLogprobs {
+export function tokenLogprobs({ hidden, weight, targets, temperature = 1, entropies = false }: TokenLogprobsInput): TokenLogprobs {
   const total = hidden.shape[0] ?? 0, vocab = weight.shape[0] ?? 1;
   const chunk = Math.max(1, Math.floor(LOGITS_PER_CHUNK / vocab));
   const starts = Array.from({ length: Math.ceil(total / chunk) }, (_, i) => i * chunk);
@@ -49,10 +51,10 @@ export function tokenLogprobs({ hidden, weight, targets, temperature = 1 }: Toke
     const logits = logitsOf(start);
     const normaliser = logits.logSumExp(1); // [chunk]
     const picked = logits.gather(1, part(targets, start).unsqueeze(1)).squeeze(1);
-    const expected = logits.sub(normaliser.unsqueeze(1)).exp().mul(logits).sum([1]);
-    return [picked.sub(normaliser), normaliser.sub(expected)] as const;
+    const expected = () => logits.sub(normaliser.unsqueeze(1)).exp().mul(logits).sum([1]);
+    return { logprobs: picked.sub(normaliser), entropies: entropies ? [normaliser.sub(expected())] : [] };
   })));
-  const logprobs = cat(parts.map(([x]) => x)), entropies = cat(parts.map(([, x]) => x));
+  const logprobs = noGrad(() => cat(parts.map((chunk) => chunk.logprobs)));
 
   const [joined] = segment([hidden, weight], [logprobs], ([gradient]) => {
     if (!gradient) return [undefined, undefined];
@@ -69,7 +71,7 @@ export function tokenLogprobs({ hidden, weight, targets, temperature = 1 }: Toke
     return [hidden.requiresGrad ? cat(hiddenGradients) : undefined, undefined];
   });
   if (!joined) throw new Error("internal: a segment with one output gave none");
-  return { logprobs: joined, entropies };
+  return { logprobs: joined, entropies: entropies ? noGrad(() => cat(parts.flatMap((chunk) => chunk.entropies))) : undefined };
 }
 
 /** sum += a @ b, where the sum may be float32 and the factors bfloat16. */

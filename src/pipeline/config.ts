@@ -43,9 +43,6 @@ export interface TrainConfig {
   readonly ppo: PpoConfig | undefined;
 }
 
-/** Trains the chosen steps in order and returns what the `summary.json` of the whole run holds. */
-export type TrainAll = (config: TrainConfig, runStep: RunStep) => Promise<object>;
-
 /** Settings of `tschat quickstart`. */
 export const quickstartFields = {
   model: path({ hint: "<file.gguf>", help: "SmolLM2-135M-Instruct; npm run quickstart fetches it and passes it" }),

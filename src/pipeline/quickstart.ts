@@ -32,7 +32,7 @@ export async function quickstart(config: QuickstartConfig, runStep: RunStep): Pr
   if (!summary.ppo || !train.ppo) throw new Error("internal: the quickstart ran without PPO");
   const { mean, standardError } = summary.ppo.rewardDifference;
   const rewardRose = mean > REQUIRED_ERRORS * standardError;
-  process.stdout.write(`\n${pipelineReport(summary, join(train.ppo.output, "model"))}\n`);
+  process.stdout.write(`\n${pipelineReport(summary, train.ppo.output)}\n`);
   if (!rewardRose) process.stdout.write(`\nThe reward did not rise by ${REQUIRED_ERRORS} standard errors: something is wrong with this run.\n`);
   return { ...summary, rewardRose };
 }

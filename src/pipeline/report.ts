@@ -1,10 +1,15 @@
+import { join } from "node:path";
 import { formatDuration, table } from "../metrics/format.ts";
 import type { MeanWithError } from "../ppo/evaluate.ts";
 import type { AnswerPair } from "../ppo/train.ts";
 import type { PipelineSummary } from "./train.ts";
 
-/** What to print after a run: a table of held-out figures, answers before and after, and how to chat with the result. */
-export function pipelineReport(summary: PipelineSummary, modelFolder: string): string {
+/**
+ * What to print after a run: a table of held-out figures, answers before and after, and how to chat with the result.
+ *
+ * @param lastStep folder of the last step
+ */
+export function pipelineReport(summary: PipelineSummary, lastStep: string): string {
   const { sft, reward, ppo } = summary;
   const rows: string[][] = [];
   if (sft) rows.push(["SFT: perplexity of demonstrations", sft.perplexityBefore.toFixed(2), sft.perplexityAfter.toFixed(2), formatDuration(sft.seconds)]);
@@ -27,7 +32,8 @@ export function pipelineReport(summary: PipelineSummary, modelFolder: string): s
       ...ppo.examples.map(example),
     );
   }
-  parts.push(`The model is in ${modelFolder}\nTalk with it:  npm run tschat -- chat ${modelFolder}`);
+  const model = join(lastStep, "model");
+  parts.push(`The model is in ${model}`, ...(sft || ppo ? [`Talk with it:  npm run tschat -- chat ${model}`] : []));
   return parts.join("\n\n");
 }
 

@@ -1,4 +1,4 @@
-import { microBatchTokensField, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, outputField, sharedFields } from "../config/common.ts";
 import { boolean, choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -34,7 +34,7 @@ export const ppoFields = {
       above: 0, optional: true,
       help: "KL per answer, in nats, that an adaptive controller of the weight aims at; fixed weight when left out",
     }),
-    klHorizon: integer({ default: 10000, min: 1, help: "answers over which the adaptive controller reacts; needs --kl-target" }),
+    klHorizon: integer({ min: 1, optional: true, help: "answers over which the adaptive controller reacts; 10000 when left out; needs --kl-target" }),
     rewardClip: number({ default: 5, above: 0, help: "scores are clipped to plus and minus this" }),
     // Without it answers grow until they are cut off.
     missingEosPenalty: number({
@@ -100,6 +100,7 @@ export const deepSpeedChatRecipe = {
 
 /** @throws {ConfigError} naming the flag that does not fit the others */
 export function checkPpoConfig(config: PpoConfig): void {
+  checkSharedConfig(config);
   const { rolloutBatchSize, samplesPerPrompt, miniBatchSize, maxPromptLen, maxNewTokens, minNewTokens, microBatchTokens } = config;
   const answers = rolloutBatchSize * samplesPerPrompt;
   if (answers % miniBatchSize !== 0) {
@@ -108,6 +109,7 @@ export function checkPpoConfig(config: PpoConfig): void {
         `= ${answers}), got ${miniBatchSize}`,
     );
   }
+  if (config.klHorizon !== undefined && config.klTarget === undefined) throw new ConfigError("--kl-horizon: only the adaptive controller uses it; give --kl-target too");
   if (minNewTokens > maxNewTokens) {
     throw new ConfigError(`--min-new-tokens: expected at most --max-new-tokens (${maxNewTokens}), got ${minNewTokens}`);
   }

@@ -2,7 +2,7 @@ import { noGrad } from "../tensor/autograd.ts";
 import type { Rollout } from "./records.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
-import { score } from "./scoring.ts";
+import { policyScores } from "./scoring.ts";
 
 /** How the actor is looked at on held-out prompts. */
 export interface EvaluateOptions {
@@ -31,9 +31,9 @@ const EVALUATION_PROMPTS = 2 ** 31;
 export function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly (readonly number[])[], options: EvaluateOptions): PolicyEvaluation {
   const { tokenizer, generator } = rlhf;
   const rollout = rollOut(generator, prompts, { ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS });
-  const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-  const scored = score(models, rollout, { ...options, miniBatchSize: prompts.length });
-  const kl = noGrad(() => scored.oldLogprobs.sub(scored.referenceLogprobs).where(scored.responseMask, 0).sum([1]).numbers());
+  const models = { actor: rlhf.actor.model, reference: rlhf.reference, rewardModel: rlhf.rewardModel };
+  const scored = policyScores(models, rollout, { ...options, miniBatchSize: prompts.length });
+  const kl = noGrad(() => scored.oldLogprobs.sub(scored.referenceLogprobs).where(rollout.responseMask, 0).sum([1]).numbers());
   return { rollout, texts: rollout.responses.map((response) => tokenizer.decode([...response])), scores: scored.scores.numbers(), kl };
 }
 

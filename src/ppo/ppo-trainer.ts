@@ -51,7 +51,7 @@ export class PpoTrainer {
     this.rlhf = rlhf;
     this.options = completeConfig({ name: "ppo", fields: trainerFields, recipe: ppoRecipe }, options);
     const { klCoef, klTarget, klHorizon } = this.options;
-    this.#adaptiveKl = klTarget === undefined ? undefined : new AdaptiveKl({ klCoef, target: klTarget, horizon: klHorizon });
+    this.#adaptiveKl = klTarget === undefined ? undefined : new AdaptiveKl({ klCoef, target: klTarget, horizon: klHorizon ?? 10_000 });
   }
 
   /** Weight of the KL penalty now. */

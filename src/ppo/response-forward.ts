@@ -16,17 +16,19 @@ export interface ForwardRows {
 export interface ResponseLogprobs {
   /** Nats, with gradient where the model trains. */
   logprobs: Tensor;
-  /** Nats, no gradient. */
-  entropies: Tensor;
+  /** Nats, no gradient; only when asked for. */
+  entropies: Tensor | undefined;
 }
 
 /** Log-probability of every response token at the rollout's temperature. */
-export function responseLogprobs(model: CausalLM, { prompts, responses, width }: ForwardRows, temperature: number): ResponseLogprobs {
+export function responseLogprobs(
+  model: CausalLM, { prompts, responses, width }: ForwardRows, options: { temperature: number; entropies?: boolean },
+): ResponseLogprobs {
   const rows = prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]);
   const counts = rows.map((row, i) => row.map((_, t) => t >= (prompts[i]?.length ?? 0)));
-  const packed = model.tokenLogprobs(rows, { counts, temperature });
+  const packed = model.tokenLogprobs(rows, { counts, temperature: options.temperature, entropies: options.entropies ?? false });
   const toGrid = (x: Tensor) => scatter(x, responses, width);
-  return { logprobs: toGrid(packed.logprobs), entropies: toGrid(packed.entropies) };
+  return { logprobs: toGrid(packed.logprobs), entropies: packed.entropies && toGrid(packed.entropies) };
 }
 
 /** Value before every response token: the critic's output at the token in front of it, [rows, width] float32, with gradient where it trains. */

@@ -25,15 +25,23 @@ export interface ScoringOptions {
 
 /** Runs the four models over a rollout, without gradients. */
 export function score(models: ScoringModels, rollout: Rollout, options: ScoringOptions): Scored {
-  const parts = forwardRows(rollout, options);
-  const over = (forward: (rows: ForwardRows) => Tensor) => noGrad(() => cat(parts.map((rows) => tidy(() => forward(rows)))));
+  const values = overRollout(rollout, options, (rows) => responseValues(models.critic, rows));
+  return { ...rollout, ...policyScores(models, rollout, options), values };
+}
+
+/** What actor, reference and reward model say of a rollout, without gradients: all that an evaluation looks at. */
+export function policyScores(
+  { actor, reference, rewardModel }: Omit<ScoringModels, "critic">, rollout: Rollout, options: ScoringOptions,
+): Pick<Scored, "oldLogprobs" | "referenceLogprobs" | "scores"> {
   return {
-    ...rollout,
-    oldLogprobs: over((rows) => responseLogprobs(models.actor, rows, options.temperature).logprobs),
-    referenceLogprobs: over((rows) => responseLogprobs(models.reference, rows, options.temperature).logprobs),
-    values: over((rows) => responseValues(models.critic, rows)),
-    scores: over(({ prompts, responses }) => models.rewardModel.scoreRows(prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]))),
+    oldLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(actor, rows, options).logprobs),
+    referenceLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(reference, rows, options).logprobs),
+    scores: overRollout(rollout, options, ({ prompts, responses }) => rewardModel.scoreRows(prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]))),
   };
+}
+
+function overRollout(rollout: Rollout, options: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
+  return noGrad(() => cat(forwardRows(rollout, options).map((rows) => tidy(() => forward(rows)))));
 }
 
 /**

@@ -1,4 +1,5 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
+import { heldOutOf } from "../config/common.ts";
 import type { StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
@@ -114,7 +115,7 @@ interface Prompts {
 /** Token ids of the prompts to train on and of those to look at. */
 async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): Promise<Prompts> {
   const records = await loadDataset(config.data, "ppo", {
-    seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
+    seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
   });
   const { maxPositions } = rlhf.actor.model.spec;
   const maxPromptLen = withinContext(run.note, "maxPromptLen", config.maxPromptLen, maxPositions - 1); // an answer has a token at least

@@ -72,7 +72,7 @@ function stepOn(minibatch: readonly number[], actor: TrainEngine<CausalLM>, crit
   for (const part of parts) {
     tidy(() => {
       const rows = forwardRowsOf(experience, part), responseMask = pick(experience, "responseMask", part);
-      const { logprobs, entropies } = responseLogprobs(actor.model, rows, options.temperature);
+      const { logprobs, entropies } = responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
       const policy = policyLoss({
         logprobs, oldLogprobs: pick(experience, "oldLogprobs", part), advantages: pick(experience, "advantages", part), responseMask,
         clipRange: options.clipRange, totalTokens,
@@ -80,7 +80,7 @@ function stepOn(minibatch: readonly number[], actor: TrainEngine<CausalLM>, crit
       if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss);
       sums.clipFraction += policy.clipFraction.item();
       sums.approxKl += policy.approxKl.item();
-      sums.entropy += entropies.maskedSum(responseMask).item() / totalTokens;
+      sums.entropy += (entropies?.maskedSum(responseMask).item() ?? 0) / totalTokens;
       ratioMax = Math.max(ratioMax, policy.ratioMax.item());
     });
   }

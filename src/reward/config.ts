@@ -1,4 +1,4 @@
-import { microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
 import { boolean, choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -41,7 +41,9 @@ export const rewardFields = {
 export type RewardConfig = ConfigOf<typeof rewardFields>;
 
 /** @throws {ConfigError} when a pair does not fit into one forward, or a setting would have no effect */
-export function checkRewardConfig({ microBatchTokens, maxSeqLen, objective, numPaddingAtBeginning }: RewardConfig): void {
+export function checkRewardConfig(config: RewardConfig): void {
+  checkSharedConfig(config);
+  const { microBatchTokens, maxSeqLen, objective, numPaddingAtBeginning } = config;
   if (microBatchTokens < 2 * maxSeqLen) {
     throw new ConfigError(
       `--micro-batch-tokens: expected at least twice --max-seq-len (${2 * maxSeqLen}), got ${microBatchTokens}; ` +

@@ -1,4 +1,5 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
+import { heldOutOf } from "../config/common.ts";
 import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
@@ -39,7 +40,7 @@ interface PairScores {
 export async function trainReward(config: RewardConfig, run: StepRun): Promise<RewardSummary> {
   const tokenizer = await Tokenizer.load(config.model);
   const records = await loadDataset(config.data, "reward", {
-    seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
+    seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
   });
   const model = await RewardModel.fromLanguageModel(config.model, config);
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
@@ -49,9 +50,14 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
   const engine = new TrainEngine(model, adamOptions(config));
   const padId = tokenizer.padTokenId;
-  const score = (pairs: readonly PreferencePair[]) => scorePairs(model, pairs, config.microBatchTokens);
+  let scored = { step: -1, scores: { chosen: [], rejected: [] } as PairScores };
+  const heldOutScores = (): PairScores => {
+    if (scored.step !== engine.numSteps) scored = { step: engine.numSteps, scores: scorePairs(model, heldOut.samples, config.microBatchTokens) };
+    return scored.scores;
+  };
+  const scale = () => (config.normaliseScores ? scaleOf(heldOutScores()) : { mean: 0, std: 1 });
   const save = (folder: string) => writeFolder(folder, async (temporary) => {
-    model.scale = config.normaliseScores ? scaleOf(score(heldOut.samples)) : { mean: 0, std: 1 };
+    model.scale = scale();
     await engine.save(temporary, { padTokenId: padId });
     model.scale = { mean: 0, std: 1 }; // training goes on with raw scores
     await tokenizer.save(temporary);
@@ -63,7 +69,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
     shown: ["loss", "accuracy", "evalAccuracy", "tokensPerSecond"],
     update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), { ...config, padId }, learningRate),
     evaluate: () => {
-      const metrics = evaluation(score(heldOut.samples));
+      const metrics = evaluation(heldOutScores());
       margin = metrics.evalMargin;
       return metrics;
     },
@@ -72,7 +78,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   return {
     steps, trainPairs: train.samples.length, evalPairs: heldOut.samples.length,
     accuracyBefore: before.evalAccuracy ?? Number.NaN, accuracyAfter: after.evalAccuracy ?? Number.NaN, marginAfter: margin,
-    scoreScale: config.normaliseScores ? scaleOf(score(heldOut.samples)) : { mean: 0, std: 1 },
+    scoreScale: scale(),
   };
 }
 

@@ -1,4 +1,4 @@
-import { microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
 import { choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -28,7 +28,9 @@ export const sftFields = {
 export type SftConfig = ConfigOf<typeof sftFields>;
 
 /** @throws {ConfigError} when a sequence of the allowed length does not fit into one forward */
-export function checkSftConfig({ microBatchTokens, maxSeqLen }: SftConfig): void {
+export function checkSftConfig(config: SftConfig): void {
+  checkSharedConfig(config);
+  const { microBatchTokens, maxSeqLen } = config;
   if (microBatchTokens < maxSeqLen) {
     throw new ConfigError(
       `--micro-batch-tokens: expected at least --max-seq-len (${maxSeqLen}), got ${microBatchTokens}; a sequence must fit into one forward`,

@@ -1,4 +1,5 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
+import { heldOutOf } from "../config/common.ts";
 import type { StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
@@ -26,7 +27,7 @@ export interface SftSummary {
 export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSummary> {
   const tokenizer = await Tokenizer.load(config.model);
   const records = await loadDataset(config.data, "sft", {
-    seed: config.seed, split: config.dataSplit, ...(config.evalData ? { heldOutPaths: [config.evalData] } : { heldOutShare: config.evalSize }),
+    seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
   });
   const model = await CausalLM.load(config.model, config);
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);

@@ -6,7 +6,6 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { describeFailure, epilogue, exitCodes } from "../../src/cli/exit-codes.ts";
 import { commands } from "../../src/cli/program.ts";
-import { resultTable } from "../../src/cli/result-table.ts";
 import { CheckpointError, ConfigError, DistributedError, Interrupted, OutOfMemoryError } from "../../src/errors.ts";
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
@@ -79,10 +78,4 @@ describe("describeFailure", () => {
 
 test("the help text lists every exit code", () => {
   for (const code of Object.values(exitCodes)) expect(epilogue).toMatch(new RegExp(`^  ${code} `, "m"));
-});
-
-test("a summary's numbers and texts make a table; lists and objects stay in its file", () => {
-  const text = resultTable({ perplexityAfter: 2.18153, steps: 1200, note: "ok", list: [1], inner: { a: 1 } });
-  const cells = text.split("\n").map((line) => line.match(/[\w.,]+( \w+)*/g)).filter((row) => row !== null);
-  expect(cells).toEqual([["result", "value"], ["perplexity after", "2.182"], ["steps", "1,200"], ["note", "ok"]]);
 });

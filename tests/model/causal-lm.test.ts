@@ -143,7 +143,8 @@ test("only the tokens that count are scored, at the given temperature, with entr
     [true, true],
     [false, false, false, true],
   ];
-  const { logprobs, entropies } = noGrad(() => model.tokenLogprobs(rows, { counts, temperature: 0.5 }));
+  const { logprobs, entropies } = noGrad(() => model.tokenLogprobs(rows, { counts, temperature: 0.5, entropies: true }));
+  if (!entropies) throw new Error("entropies were asked for");
   const distributions = rows.flatMap((row, i) => {
     const logits = logitsOf(model, row).map((at) => logSoftmax(at.map((x) => x / 0.5)));
     return row.flatMap((token, t) => (t > 0 && counts[i]?.[t] ? [{ token, logs: logits[t - 1] ?? [] }] : []));

@@ -80,7 +80,8 @@ test("entropies are those of the tempered distribution, and carry no gradient", 
     [1, 0.1],
     [2, 0.25],
   ] as const) {
-    const { logprobs, entropies } = tokenLogprobs({ hidden, weight, targets: indices([0]), temperature });
+    const { logprobs, entropies } = tokenLogprobs({ hidden, weight, targets: indices([0]), temperature, entropies: true });
+    if (!entropies) throw new Error("entropies were asked for");
     assertClose(logprobs, [Math.log(p)], { rtol: 1e-5 });
     assertClose(entropies, [-(p * Math.log(p) + (1 - p) * Math.log(1 - p))], { rtol: 1e-5 });
     expect(entropies.requiresGrad).toBe(false);

@@ -52,7 +52,8 @@ describe("the forwards over responses", () => {
   test("put each token in its column, with gradient where the model trains", async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     const rows = { prompts: [[5, 6, 7], [8]], responses: [[9, 10], [11, 12, 13]], width: 4 };
-    const { logprobs, entropies } = responseLogprobs(rlhf.actor.model, rows, 1);
+    const { logprobs, entropies } = responseLogprobs(rlhf.actor.model, rows, { temperature: 1, entropies: true });
+    if (!entropies) throw new Error("entropies were asked for");
     const values = responseValues(rlhf.critic.model, rows);
     for (const grid of [logprobs, entropies, values]) {
       expect(grid.shape).toEqual([2, 4]);
@@ -61,7 +62,7 @@ describe("the forwards over responses", () => {
       expect([...first.slice(0, 2), ...second.slice(0, 3)].every((x) => x !== 0)).toBe(true);
     }
     expect([logprobs.requiresGrad, values.requiresGrad]).toEqual([true, true]);
-    expect(responseLogprobs(rlhf.reference, rows, 1).logprobs.requiresGrad).toBe(false);
+    expect(responseLogprobs(rlhf.reference, rows, { temperature: 1 }).logprobs.requiresGrad).toBe(false);
   });
 });
 
