@@ -18,7 +18,8 @@ for (const { rows } of data.trainingBatches({ size: samples.length, batchSize: 1
   const prompts = rows.flatMap((row) => samples[row] ?? []).map(({ tokens }) => tokens);
   const experience = trainer.generateExperience(prompts); // rollout -> scoring -> advantages
   const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience);
-  console.log(`policy loss ${policyLoss.toFixed(4)}  value loss ${valueLoss.toFixed(4)}  reward ${metrics.reward?.toFixed(3)}  KL ${metrics.kl?.toFixed(3)}`);
+  const { reward = 0, kl = 0 } = metrics;
+  console.log(`policy loss ${policyLoss.toFixed(4)}  value loss ${valueLoss.toFixed(4)}  reward ${reward.toFixed(3)}  KL ${kl.toFixed(3)}`);
 }
 
 await rlhf.actor.save(output);

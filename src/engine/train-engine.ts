@@ -50,7 +50,8 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   backward(loss: Tensor): number {
     const value = loss.item();
     if (!Number.isFinite(value)) {
-      throw new TrainingError(`the loss became ${value} at step ${this.numSteps + 1}; lower the learning rate, or look for damaged records in the data`);
+      const remedy = this.numSteps === 0 ? "nothing is trained yet, so the model that training starts from is damaged" : "lower the learning rate";
+      throw new TrainingError(`the loss became ${value} at step ${this.numSteps + 1}; ${remedy}`);
     }
     loss.backward();
     return value;

@@ -27,8 +27,8 @@ export const SPECIAL_TOKEN_KEYS = ["bos_token", "eos_token", "pad_token", "unk_t
 export async function readTokenizerFolder(folder: string): Promise<TokenizerParts> {
   const tokenizerJson = await readOptional(join(folder, "tokenizer.json"));
   if (tokenizerJson === undefined) {
-    const found = (await isFolder(folder)) ? "the folder has no tokenizer.json" : "there is no such folder";
-    throw new CheckpointError(`${folder}: cannot load a tokenizer: ${found}; give a folder with tokenizer.json or a .gguf file`);
+    const found = (await isFolder(folder)) ? "the folder has no tokenizer.json" : "there is no such folder or .gguf file";
+    throw new CheckpointError(`${folder}: cannot load a tokenizer: ${found}; give a model folder with tokenizer.json, or a .gguf file`);
   }
   const config = await readOptionalJson(join(folder, "tokenizer_config.json"));
   const map = await readOptionalJson(join(folder, "special_tokens_map.json"));

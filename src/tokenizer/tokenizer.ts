@@ -119,11 +119,7 @@ export class Tokenizer {
       ...(unk && { unk_token: unk.content }),
     };
     const template = parts.chatTemplate ?? configuredTemplate(parts.config) ?? transcriptTemplate(await addsBos(native, parts.config, bos));
-    const chat = new ChatTemplate(
-      template,
-      variables,
-      [...added, ...roles].map((token) => token.content),
-    );
+    const chat = withSource(source, () => new ChatTemplate(template, variables, [...added, ...roles].map((token) => token.content)));
     const pad = choosePadToken({ pad: configuredPad, unk, bos, eos }, chat.endOfTurn, special);
     const specialIds = new Set(special.map((token) => token.id));
     return new Tokenizer({ native, chat, parts, bos, eos, pad, unk, specialIds, prependsSpace: await prependsSpace(native) });
@@ -222,6 +218,16 @@ function parseTokenizer(tokenizerJson: string, source: string): NativeTokenizer 
     return native;
   } catch (cause) {
     throw new CheckpointError(`${source}: cannot load tokenizer.json: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** What `make` gives; its ConfigError also names where the tokenizer comes from. */
+function withSource<T>(source: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError(`${source}: ${error.message}`, { cause: error });
   }
 }
 

@@ -40,15 +40,28 @@ function writeBrokenModels(folder: string): void {
   writeFileSync(join(pickled, "pytorch_model.bin"), "not opened");
   writeFileSync(join(folder, "fake.gguf"), "this is no GGUF file");
   writeFileSync(join(folder, "model.bin"), "");
-  for (const [name, of] of [["nan", "tiny"], ["nan-reward", "reward"]] as const) poison(join(copy(name, of), "model.safetensors"));
-  writeTinyModel(join(folder, "other-vocabulary"), { family: "llama", tokenizer: true, config: { vocab_size: 410, max_position_embeddings: 128 } });
+  for (const [name, of] of [
+    ["nan", "tiny"],
+    ["nan-reward", "reward"],
+  ] as const)
+    poison(join(copy(name, of), "model.safetensors"));
+  writeTinyModel(join(folder, "other-vocabulary"), {
+    family: "llama",
+    tokenizer: true,
+    config: { vocab_size: 410, max_position_embeddings: 128 },
+  });
   mkdirSync(join(folder, "notes"));
   writeFileSync(join(folder, "notes", "todo.txt"), "mine");
 }
 
 /** Puts a NaN into every norm. */
 function poison(file: string): void {
-  const tensors = new Map([...readTensors(file)].map(([name, { shape, data }]) => [name, { shape, data: name.includes("norm") ? data.map(() => Number.NaN) : data }]));
+  const tensors = new Map(
+    [...readTensors(file)].map(([name, { shape, data }]) => [
+      name,
+      { shape, data: name.includes("norm") ? data.map(() => Number.NaN) : data },
+    ]),
+  );
   writeTensors(file, tensors);
 }
 
@@ -56,10 +69,16 @@ function writeBrokenData(folder: string): void {
   pairFile(folder);
   writeFileSync(join(folder, "empty.jsonl"), "");
   writeFileSync(join(folder, "blank.jsonl"), "\n\n");
-  writeJsonl(join(folder, "prompts.jsonl"), pairs.map(({ prompt }) => ({ prompt })));
+  writeJsonl(
+    join(folder, "prompts.jsonl"),
+    pairs.map(({ prompt }) => ({ prompt })),
+  );
   writeJsonl(join(folder, "no-prompt.jsonl"), [pairs[0] ?? {}, { chosen: "a", rejected: "b" }]);
   writeFileSync(join(folder, "bad-json.jsonl"), `${JSON.stringify(pairs[0])}\n${JSON.stringify(pairs[1])}\n{"prompt": "x",\n`);
-  writeJsonl(join(folder, "long.jsonl"), pairs.map((pair) => ({ ...pair, prompt: "and ".repeat(200) })));
+  writeJsonl(
+    join(folder, "long.jsonl"),
+    pairs.map((pair) => ({ ...pair, prompt: "and ".repeat(200) })),
+  );
   writeFileSync(join(folder, "cut.jsonl.gz"), gzipSync(`${JSON.stringify(pairs[0])}\n`.repeat(500)).subarray(0, 60));
   writeFileSync(join(folder, "typo.yaml"), "sft:\n  epochs: 1\n  learningRat: 1\n");
   copyFileSync(join(folder, "pairs.jsonl"), join(folder, "a-file"));

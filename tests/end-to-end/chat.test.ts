@@ -6,9 +6,18 @@ const settings = ["--temperature", "0", "--max-new-tokens", "6", "--dtype", "flo
 
 /** What a session prints for these lines of input, between its greeting and its end. */
 async function session(lines: readonly string[], ...flags: string[]): Promise<{ code: number | null; err: string; answers: string[] }> {
-  const { code, out, err } = await tschat(["chat", tinyModel(temporaryFolder()), ...settings, ...flags], { input: lines.map((line) => `${line}\n`).join("") });
+  const { code, out, err } = await tschat(["chat", tinyModel(temporaryFolder()), ...settings, ...flags], {
+    input: lines.map((line) => `${line}\n`).join(""),
+  });
   const text = out.replace(/\n?you> /g, "\n");
-  return { code, err, answers: text.split("\n").slice(1).filter((line) => line !== "") };
+  return {
+    code,
+    err,
+    answers: text
+      .split("\n")
+      .slice(1)
+      .filter((line) => line !== ""),
+  };
 }
 
 describe("tschat chat over a pipe", () => {
@@ -46,7 +55,9 @@ describe("tschat chat over a pipe", () => {
     // A message with its frame takes some 20 of 128 tokens; the answer may take 6.
     const { code, err, answers } = await session(Array.from({ length: 6 }, (_, i) => `message number ${i}`));
     expect([code, err]).toEqual([0, ""]);
-    expect(answers.filter((line) => /^\(the oldest \d+ messages no longer fit into the context of 128 tokens\)$/.test(line)).length).toBeGreaterThan(0);
+    expect(
+      answers.filter((line) => /^\(the oldest \d+ messages no longer fit into the context of 128 tokens\)$/.test(line)).length,
+    ).toBeGreaterThan(0);
     expect(answers.filter((line) => !line.startsWith("("))).toHaveLength(6);
   });
 
@@ -54,7 +65,9 @@ describe("tschat chat over a pipe", () => {
     const { code, err, answers } = await session(["short", "word ".repeat(100), "/clear", "short"]);
     expect([code, err]).toEqual([0, ""]);
     const [first, refusal, , again] = answers;
-    expect(refusal).toMatch(/^\(the message has \d{3} tokens with its frame, there is room for 122 of the context's 128: send a shorter one\)$/);
+    expect(refusal).toMatch(
+      /^\(the message has \d{3} tokens with its frame, there is room for 122 of the context's 128: send a shorter one\)$/,
+    );
     expect(again).toBe(first);
   });
 
@@ -64,7 +77,8 @@ describe("tschat chat over a pipe", () => {
   });
 
   test("samples the same answers for the same seed, others for another", async () => {
-    const answer = async (seed: string) => (await session(["hello"], "--temperature", "1.5", "--seed", seed, "--max-new-tokens", "20")).answers.join();
+    const answer = async (seed: string) =>
+      (await session(["hello"], "--temperature", "1.5", "--seed", seed, "--max-new-tokens", "20")).answers.join();
     const [first, again, other] = [await answer("1"), await answer("1"), await answer("2")];
     expect(again).toBe(first);
     expect(other).not.toBe(first);

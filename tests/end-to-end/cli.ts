@@ -28,21 +28,31 @@ export function start(args: readonly string[], { cwd, input }: { cwd?: string; i
   // One thread: several of these run beside each other, and a tiny model has nothing to share.
   const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1" };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ["pipe", "pipe", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
-  onTestFinished(() => { child.kill("SIGKILL"); });
-  let out = "", err = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => { out += text; });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => { err += text; });
-  if (input !== undefined) child.stdin.end(input);
-  const end = new Promise<End>((resolve) => { child.once("close", (code) => resolve({ code, out, err })); });
-  const printed = (pattern: RegExp): Promise<RegExpExecArray> => new Promise((resolve, reject) => {
-    const look = (): void => {
-      const match = pattern.exec(out);
-      if (match !== null) resolve(match);
-    };
-    child.stdout.on("data", look);
-    look();
-    void end.then(() => reject(new Error(`ended without ${pattern}: ${out}${err}`)));
+  onTestFinished(() => {
+    child.kill("SIGKILL");
   });
+  let out = "",
+    err = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    out += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    err += text;
+  });
+  if (input !== undefined) child.stdin.end(input);
+  const end = new Promise<End>((resolve) => {
+    child.once("close", (code) => resolve({ code, out, err }));
+  });
+  const printed = (pattern: RegExp): Promise<RegExpExecArray> =>
+    new Promise((resolve, reject) => {
+      const look = (): void => {
+        const match = pattern.exec(out);
+        if (match !== null) resolve(match);
+      };
+      child.stdout.on("data", look);
+      look();
+      void end.then(() => reject(new Error(`ended without ${pattern}: ${out}${err}`)));
+    });
   return { process: child, printed, end };
 }
 
@@ -57,7 +67,11 @@ export function tinyModel(folder: string, name = "tiny"): string {
 }
 
 /** Twelve preference pairs. */
-export const pairs = Array.from({ length: 12 }, (_, i) => ({ prompt: `question ${i}`, chosen: `yes ${i}`, rejected: `no, not ${i} at all` }));
+export const pairs = Array.from({ length: 12 }, (_, i) => ({
+  prompt: `question ${i}`,
+  chosen: `yes ${i}`,
+  rejected: `no, not ${i} at all`,
+}));
 
 /** A file of the pairs. */
 export function pairFile(folder: string): string {

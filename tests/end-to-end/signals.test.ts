@@ -7,7 +7,18 @@ import { pairFile, type Running, smallSteps, start, tinyModel, tschat } from "./
 
 /** A run of SFT that would take hours. */
 function startSft(folder: string): Running {
-  return start(["sft", "--model", tinyModel(folder), "--data", pairFile(folder), "--output", join(folder, "sft"), "--max-steps", "100000", ...smallSteps]);
+  return start([
+    "sft",
+    "--model",
+    tinyModel(folder),
+    "--data",
+    pairFile(folder),
+    "--output",
+    join(folder, "sft"),
+    "--max-steps",
+    "100000",
+    ...smallSteps,
+  ]);
 }
 
 /** Process id of the rank that trains in `folder`, from its lock. */
@@ -34,7 +45,8 @@ async function savedBy({ err }: { err: string }): Promise<{ step: number; folder
 
 describe("a signal to the command line while a rank trains", () => {
   test.each(["SIGINT", "SIGTERM"] as const)("%s finishes the step, saves it and exits with 130", async (signal) => {
-    const folder = temporaryFolder(), running = startSft(folder);
+    const folder = temporaryFolder(),
+      running = startSft(folder);
     await running.printed(/^sft 3\//m);
     const rank = rankOf(join(folder, "sft"));
     running.process.kill(signal);
@@ -42,19 +54,35 @@ describe("a signal to the command line while a rank trains", () => {
     expect(end.code).toBe(130);
     const { step, folder: checkpoint } = await savedBy(end);
     expect(checkpoint).toBe(join(folder, "sft", `checkpoint-${String(step).padStart(6, "0")}`));
-    const lines = readFileSync(join(folder, "sft", "metrics.jsonl"), "utf8").trim().split("\n");
+    const lines = readFileSync(join(folder, "sft", "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n");
     expect((JSON.parse(lines.at(-1) ?? "") as { step: number }).step).toBe(step); // nothing was trained after what is saved
     expect(step).toBeGreaterThanOrEqual(3);
     expect(isAlive(rank)).toBe(false);
-    expect(readdirSync(join(folder, "sft")).filter((name) => name.startsWith(".") || name === "run.lock" || name === "summary.json")).toEqual([]);
+    expect(
+      readdirSync(join(folder, "sft")).filter((name) => name.startsWith(".") || name === "run.lock" || name === "summary.json"),
+    ).toEqual([]);
 
-    const again = await tschat(["sft", "--model", join(folder, "tiny"), "--data", join(folder, "pairs.jsonl"), "--output", join(folder, "sft"), "--max-steps", "1", ...smallSteps]);
+    const again = await tschat([
+      "sft",
+      "--model",
+      join(folder, "tiny"),
+      "--data",
+      join(folder, "pairs.jsonl"),
+      "--output",
+      join(folder, "sft"),
+      "--max-steps",
+      "1",
+      ...smallSteps,
+    ]);
     expect(again.code).toBe(2); // nothing that was saved is lost without being asked
     expect(again.err).toMatch(/holds an interrupted run with checkpoint-\d{6}; choose another folder, or --force/);
   });
 
   test("a second signal ends at once, also the rank", async () => {
-    const folder = temporaryFolder(), running = startSft(folder);
+    const folder = temporaryFolder(),
+      running = startSft(folder);
     await running.printed(/^sft 2\//m);
     const rank = rankOf(join(folder, "sft"));
     running.process.kill("SIGINT");
@@ -64,7 +92,8 @@ describe("a signal to the command line while a rank trains", () => {
   });
 
   test("a killed rank is reported, exit code 1", async () => {
-    const folder = temporaryFolder(), running = startSft(folder);
+    const folder = temporaryFolder(),
+      running = startSft(folder);
     await running.printed(/^sft 2\//m);
     process.kill(rankOf(join(folder, "sft")), "SIGKILL");
     const { code, err } = await running.end;
@@ -73,7 +102,8 @@ describe("a signal to the command line while a rank trains", () => {
   });
 
   test("a rank ends with the command line that started it", async () => {
-    const folder = temporaryFolder(), running = startSft(folder);
+    const folder = temporaryFolder(),
+      running = startSft(folder);
     await running.printed(/^sft 2\//m);
     running.process.kill("SIGKILL");
     // Its output ends when the last process that holds it is gone; the rank alone would train for hours.
@@ -82,13 +112,31 @@ describe("a signal to the command line while a rank trains", () => {
 });
 
 test("a signal during PPO's rollouts saves the actor of the last finished iteration", async () => {
-  const folder = temporaryFolder(), common = [...smallSteps, "--data", pairFile(folder)];
-  const model = tinyModel(folder), rewardModel = join(folder, "reward");
+  const folder = temporaryFolder(),
+    common = [...smallSteps, "--data", pairFile(folder)];
+  const model = tinyModel(folder),
+    rewardModel = join(folder, "reward");
   expect((await tschat(["reward", "--model", model, "--output", rewardModel, "--max-steps", "1", ...common])).code).toBe(0);
   // Long answers and many prompts: nearly all of the time goes into rollouts.
   const running = start([
-    "ppo", "--actor", model, "--reward-model", join(rewardModel, "model"), "--output", join(folder, "ppo"), "--max-steps", "100000", ...common,
-    "--rollout-batch-size", "8", "--mini-batch-size", "8", "--max-new-tokens", "60", "--min-new-tokens", "60",
+    "ppo",
+    "--actor",
+    model,
+    "--reward-model",
+    join(rewardModel, "model"),
+    "--output",
+    join(folder, "ppo"),
+    "--max-steps",
+    "100000",
+    ...common,
+    "--rollout-batch-size",
+    "8",
+    "--mini-batch-size",
+    "8",
+    "--max-new-tokens",
+    "60",
+    "--min-new-tokens",
+    "60",
   ]);
   await running.printed(/^ppo 2\//m);
   running.process.kill("SIGINT");

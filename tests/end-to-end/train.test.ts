@@ -15,19 +15,45 @@ const ppoFlags = ["--ppo.rollout-batch-size", "4", "--ppo.mini-batch-size", "4",
 /** `tschat train` on the pairs. */
 function trainArguments(folder: string, ...more: string[]): string[] {
   const model = existsSync(join(folder, "tiny")) ? join(folder, "tiny") : tinyModel(folder);
-  return ["train", "--model", model, "--data", pairFile(folder), "--output", join(folder, "run"), "--max-steps", "2", ...smallSteps, ...ppoFlags, ...more];
+  return [
+    "train",
+    "--model",
+    model,
+    "--data",
+    pairFile(folder),
+    "--output",
+    join(folder, "run"),
+    "--max-steps",
+    "2",
+    ...smallSteps,
+    ...ppoFlags,
+    ...more,
+  ];
 }
 
 const readJson = (path: string) => JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
-const readLines = (path: string) => readFileSync(path, "utf8").trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+const readLines = (path: string) =>
+  readFileSync(path, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 
 describe("tschat train", () => {
   test("runs all three steps and leaves models, metrics, samples, settings and summaries", async () => {
-    const folder = temporaryFolder(), run = (...names: string[]) => join(folder, "run", ...names);
+    const folder = temporaryFolder(),
+      run = (...names: string[]) => join(folder, "run", ...names);
     const { code, out, err } = await tschat(trainArguments(folder));
     expect([code, err]).toEqual([0, ""]);
     for (const step of ["sft", "reward", "ppo"]) {
-      for (const file of ["config.yaml", "metrics.jsonl", "summary.json", "model/config.json", "model/model.safetensors", "model/tokenizer.json", "model/chat_template.jinja"]) {
+      for (const file of [
+        "config.yaml",
+        "metrics.jsonl",
+        "summary.json",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+        "model/chat_template.jinja",
+      ]) {
         expect(existsSync(run(step, file)), `${step}/${file}`).toBe(true);
       }
       expect(existsSync(run(step, "run.lock")), step).toBe(false);
@@ -36,11 +62,24 @@ describe("tschat train", () => {
 
     const [sft, reward, ppo] = ["sft", "reward", "ppo"].map((step) => readLines(run(step, "metrics.jsonl")));
     expect(sft?.map(({ step }) => step)).toEqual([0, 1, 2, 2]);
-    expect(Object.keys(sft?.[1] ?? {})).toEqual(expect.arrayContaining(["step", "time", "loss", "gradientNorm", "learningRate", "tokensPerSecond"]));
+    expect(Object.keys(sft?.[1] ?? {})).toEqual(
+      expect.arrayContaining(["step", "time", "loss", "gradientNorm", "learningRate", "tokensPerSecond"]),
+    );
     expect(Object.keys(reward?.[1] ?? {})).toEqual(expect.arrayContaining(["loss", "accuracy", "gradientNorm", "learningRate"]));
-    expect(Object.keys(ppo?.[1] ?? {})).toEqual(expect.arrayContaining([
-      "policyLoss", "valueLoss", "reward", "kl", "clipFraction", "entropy", "responseLength", "rolloutTokensPerSecond", "scoringTokensPerSecond", "updateTokensPerSecond",
-    ]));
+    expect(Object.keys(ppo?.[1] ?? {})).toEqual(
+      expect.arrayContaining([
+        "policyLoss",
+        "valueLoss",
+        "reward",
+        "kl",
+        "clipFraction",
+        "entropy",
+        "responseLength",
+        "rolloutTokensPerSecond",
+        "scoringTokensPerSecond",
+        "updateTokensPerSecond",
+      ]),
+    );
     expect(readJson(run("sft", "summary.json"))).toMatchObject({ steps: 2, trainSamples: 8, evalSamples: 4 });
     expect(readJson(run("reward", "summary.json"))).toMatchObject({ steps: 2, trainPairs: 8, evalPairs: 4 });
     expect(readJson(run("ppo", "summary.json"))).toMatchObject({ iterations: 2, trainPrompts: 8, evalPrompts: 4 });
@@ -89,26 +128,53 @@ describe("tschat train", () => {
 });
 
 describe("tschat sft", () => {
-  test.each<[string, (text: string) => string | Buffer]>([["gz", (text) => gzipSync(text)], ["zst", (text) => zstdCompressSync(text)]])(
-    "takes compressed data: .jsonl.%s", async (ending, compress) => {
-      const folder = temporaryFolder(), data = join(folder, `demonstrations.jsonl.${ending}`);
-      writeFileSync(data, compress(pairs.map(({ prompt, chosen }) => `${JSON.stringify({ prompt, completion: chosen })}\n`).join("")));
-      const { code, out, err } = await tschat([
-        "sft", "--model", tinyModel(folder), "--data", data, "--output", join(folder, "sft"), "--max-steps", "1", ...smallSteps, "--save-every", "1",
-      ]);
-      expect([code, err]).toEqual([0, ""]);
-      expect(out).toContain("demonstrations: 8 to train on, 4 held out\n");
-      expect(existsSync(join(folder, "sft", "checkpoint-000001", "model.safetensors"))).toBe(true);
-    },
-  );
+  test.each<[string, (text: string) => string | Buffer]>([
+    ["gz", (text) => gzipSync(text)],
+    ["zst", (text) => zstdCompressSync(text)],
+  ])("takes compressed data: .jsonl.%s", async (ending, compress) => {
+    const folder = temporaryFolder(),
+      data = join(folder, `demonstrations.jsonl.${ending}`);
+    writeFileSync(data, compress(pairs.map(({ prompt, chosen }) => `${JSON.stringify({ prompt, completion: chosen })}\n`).join("")));
+    const { code, out, err } = await tschat([
+      "sft",
+      "--model",
+      tinyModel(folder),
+      "--data",
+      data,
+      "--output",
+      join(folder, "sft"),
+      "--max-steps",
+      "1",
+      ...smallSteps,
+      "--save-every",
+      "1",
+    ]);
+    expect([code, err]).toEqual([0, ""]);
+    expect(out).toContain("demonstrations: 8 to train on, 4 held out\n");
+    expect(existsSync(join(folder, "sft", "checkpoint-000001", "model.safetensors"))).toBe(true);
+  });
 
   test("lowers the held-out perplexity that it prints", async () => {
     const folder = temporaryFolder();
     const { code, out } = await tschat([
-      "sft", "--model", tinyModel(folder), "--data", pairFile(folder), "--output", join(folder, "sft"), "--max-steps", "20", "--learning-rate", "5e-3", ...smallSteps,
+      "sft",
+      "--model",
+      tinyModel(folder),
+      "--data",
+      pairFile(folder),
+      "--output",
+      join(folder, "sft"),
+      "--max-steps",
+      "20",
+      "--learning-rate",
+      "5e-3",
+      ...smallSteps,
     ]);
     expect(code).toBe(0);
-    const { perplexityBefore, perplexityAfter } = readJson(join(folder, "sft", "summary.json")) as { perplexityBefore: number; perplexityAfter: number };
+    const { perplexityBefore, perplexityAfter } = readJson(join(folder, "sft", "summary.json")) as {
+      perplexityBefore: number;
+      perplexityAfter: number;
+    };
     expect(perplexityAfter).toBeLessThan(perplexityBefore / 2);
     expect(out).toContain(perplexityAfter.toFixed(2));
   });

@@ -10,11 +10,19 @@ import { type TinyModelOptions, writeTinyModel } from "../model/tiny-model.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 
 const options: TrainEngineOptions = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.01, gradientClip: 1 };
-const rows = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18], [19, 20, 21]];
+const rows = [
+  [5, 6, 7, 8, 9],
+  [10, 11],
+  [12, 13, 14, 15, 16, 17, 18],
+  [19, 20, 21],
+];
 const totalTokens = 4 + 1 + 6 + 2; // all but first ones
 
-const makeEngine = async (model: TinyModelOptions = { family: "llama" }, dtype: "float32" | "bfloat16" = "float32", changes: Partial<TrainEngineOptions> = {}) =>
-  new TrainEngine(await CausalLM.load(writeTinyModel(temporaryFolder(), model), { dtype }), { ...options, ...changes });
+const makeEngine = async (
+  model: TinyModelOptions = { family: "llama" },
+  dtype: "float32" | "bfloat16" = "float32",
+  changes: Partial<TrainEngineOptions> = {},
+) => new TrainEngine(await CausalLM.load(writeTinyModel(temporaryFolder(), model), { dtype }), { ...options, ...changes });
 
 /** Loss and gradients of the rows, cut into these micro-batches. */
 function lossOf(engine: TrainEngine<CausalLM>, parts: readonly (readonly number[][])[]): number {
@@ -24,15 +32,24 @@ const gradientsOf = ({ model }: TrainEngine) => [...model.gradients()].map(([nam
 const weightsOf = ({ model }: TrainEngine) => model.blocks.map(({ flat }) => flat.numbers());
 
 describe.each<[string, TinyModelOptions]>([
-  ["llama", { family: "llama" }], ["llama with a tied head", { family: "llama", config: { tie_word_embeddings: true } }], ["opt", { family: "opt" }],
+  ["llama", { family: "llama" }],
+  ["llama with a tied head", { family: "llama", config: { tie_word_embeddings: true } }],
+  ["opt", { family: "opt" }],
 ])("the loss and the gradients of %s", (_name, model) => {
   test.each<[string, number[][][]]>([
     ["two micro-batches", [rows.slice(0, 2), rows.slice(2)]],
     ["one sequence each", rows.map((row) => [row])],
     ["another order", [[...rows].reverse()]],
-    ["another order and cut", [[rows[2] ?? [], rows[0] ?? []], [rows[3] ?? [], rows[1] ?? []]]],
+    [
+      "another order and cut",
+      [
+        [rows[2] ?? [], rows[0] ?? []],
+        [rows[3] ?? [], rows[1] ?? []],
+      ],
+    ],
   ])("do not depend on the cut of the minibatch: %s", async (_cut, parts) => {
-    const whole = await makeEngine(model), cut = await makeEngine(model);
+    const whole = await makeEngine(model),
+      cut = await makeEngine(model);
     assertClose(lossOf(cut, parts), lossOf(whole, [rows]), { rtol: 1e-6 });
     const expected = gradientsOf(whole);
     // Relative to the largest of all (some, such as those of key biases, are zero but for rounding): 3e-6 is 50 roundings of float32.
@@ -40,17 +57,23 @@ describe.each<[string, TinyModelOptions]>([
     expect(largest).toBeGreaterThan(0.1);
     for (const [i, { name, numbers }] of gradientsOf(cut).entries()) {
       expect(expected[i]?.name).toBe(name);
-      assertClose(numbers.map((x) => x / largest), expected[i]?.numbers.map((x) => x / largest) ?? [], { rtol: 0, atol: 3e-6 });
+      assertClose(
+        numbers.map((x) => x / largest),
+        expected[i]?.numbers.map((x) => x / largest) ?? [],
+        { rtol: 0, atol: 3e-6 },
+      );
     }
   });
 
   test("are the same when every block is computed again going backward, and so is the step", async () => {
-    const plain = await makeEngine(model), checkpointing = await makeEngine(model);
+    const plain = await makeEngine(model),
+      checkpointing = await makeEngine(model);
     checkpointing.model.runner = checkpointingRunner;
-    for (const engine of [plain, checkpointing]) for (let step = 0; step < 3; step++) {
-      lossOf(engine, [rows.slice(0, 2), rows.slice(2)]);
-      engine.step(1e-2);
-    }
+    for (const engine of [plain, checkpointing])
+      for (let step = 0; step < 3; step++) {
+        lossOf(engine, [rows.slice(0, 2), rows.slice(2)]);
+        engine.step(1e-2);
+      }
     expect(weightsOf(checkpointing)).toEqual(weightsOf(plain));
   });
 });
@@ -63,7 +86,11 @@ describe("step", () => {
     expect(norm).toBeGreaterThan(1.5); // so that clipping to 1 would show
     assertClose(engine.step(1e-3), norm, { rtol: 1e-5 });
     expect(engine.numSteps).toBe(1);
-    expect(gradientsOf(engine).flatMap(({ numbers }) => numbers).every((x) => x === 0)).toBe(true);
+    expect(
+      gradientsOf(engine)
+        .flatMap(({ numbers }) => numbers)
+        .every((x) => x === 0),
+    ).toBe(true);
   });
 
   test("lowers the loss of what it was trained on", async () => {
@@ -94,12 +121,16 @@ describe("step", () => {
   test("in bfloat16 follows float32: after three steps the master weights are within the noise of bfloat16", async () => {
     const checkpoint: TinyModelOptions = { family: "llama", dtype: "bfloat16" };
     const [exact, half] = [await makeEngine(checkpoint), await makeEngine(checkpoint, "bfloat16")];
-    for (const engine of [exact, half]) for (let step = 0; step < 3; step++) {
-      lossOf(engine, [rows]);
-      engine.step(1e-2);
-    }
+    for (const engine of [exact, half])
+      for (let step = 0; step < 3; step++) {
+        lossOf(engine, [rows]);
+        engine.step(1e-2);
+      }
     const start = weightsOf(await makeEngine(checkpoint)).flat();
-    const moves = (engine: TrainEngine) => weightsOf(engine).flat().map((w, i) => w - (start[i] ?? 0));
+    const moves = (engine: TrainEngine) =>
+      weightsOf(engine)
+        .flat()
+        .map((w, i) => w - (start[i] ?? 0));
     const [a, b] = [moves(exact), moves(half)];
     const cosine = a.reduce((sum, x, i) => sum + x * (b[i] ?? 0), 0) / (Math.hypot(...a) * Math.hypot(...b));
     expect(cosine).toBeGreaterThan(0.95); // Adam's first steps are signs, of which the small ones are noise
@@ -111,7 +142,9 @@ describe("what cannot go on is a TrainingError and leaves the weights alone:", (
     const engine = await makeEngine();
     noGrad(() => engine.model.headWeight.fill_(Number.NaN));
     expect(failure(() => lossOf(engine, [rows]))).toEqual({
-      name: "TrainingError", code: "E_TRAINING", message: "the loss became NaN at step 1; lower the learning rate, or look for damaged records in the data",
+      name: "TrainingError",
+      code: "E_TRAINING",
+      message: "the loss became NaN at step 1; nothing is trained yet, so the model that training starts from is damaged",
     });
   });
 
@@ -121,7 +154,9 @@ describe("what cannot go on is a TrainingError and leaves the weights alone:", (
     const before = weightsOf(engine);
     noGrad(() => engine.model.blocks[0]?.gradient?.fill_(Infinity));
     expect(failure(() => engine.step(1e-3))).toEqual({
-      name: "TrainingError", code: "E_TRAINING", message: "the gradient's norm became Infinity at step 1; lower the learning rate, or train in float32",
+      name: "TrainingError",
+      code: "E_TRAINING",
+      message: "the gradient's norm became Infinity at step 1; lower the learning rate, or train in float32",
     });
     expect(weightsOf(engine)).toEqual(before);
     expect(engine.numSteps).toBe(0);

@@ -6,14 +6,22 @@ import { rejection } from "../failure.ts";
 import { MemoryRun } from "../pipeline/memory-run.ts";
 
 const defaults: LoopConfig = {
-  learningRate: 0.1, schedule: "linear", warmupRatio: 0, epochs: 1, miniBatchSize: 2, saveEvery: 0, evalEvery: 0, logEvery: 1,
+  learningRate: 0.1,
+  schedule: "linear",
+  warmupRatio: 0,
+  epochs: 1,
+  miniBatchSize: 2,
+  saveEvery: 0,
+  evalEvery: 0,
+  logEvery: 1,
 };
 
 /** A loop over five samples that writes down what it is asked to do. */
 async function runLoop(config: Partial<LoopConfig> = {}, stopAfter = Infinity) {
   const run = new MemoryRun("folder");
   run.stopAfter = stopAfter;
-  const calls: string[] = [], rates: number[] = [];
+  const calls: string[] = [],
+    rates: number[] = [];
   const body: LoopBody = {
     size: 5,
     shown: ["loss"],
@@ -44,7 +52,11 @@ describe("trainingLoop", () => {
     expect(calls).toEqual(["evaluate", "update 0 1", "update 2 3", "update 4", "evaluate", "save folder/model"]);
     expect(run.totalSteps).toBe(3); // ceil(5 / 2)
     expect(run.logged.map(({ step, metrics }) => [step, Object.keys(metrics)])).toEqual([
-      [0, ["evalLoss"]], [1, ["loss", "learningRate"]], [2, ["loss", "learningRate"]], [3, ["loss", "learningRate"]], [3, ["evalLoss"]],
+      [0, ["evalLoss"]],
+      [1, ["loss", "learningRate"]],
+      [2, ["loss", "learningRate"]],
+      [3, ["loss", "learningRate"]],
+      [3, ["evalLoss"]],
     ]);
   });
 
@@ -69,7 +81,15 @@ describe("trainingLoop", () => {
     const { calls, loop } = await runLoop({ maxSteps: 4, saveEvery: 3, evalEvery: 2 });
     expect((await loop).after).toEqual({ evalLoss: 8 });
     expect(calls).toEqual([
-      "evaluate", "update 0 1", "update 2 3", "evaluate", "update 4", "save folder/checkpoint-3", "update 0 1", "evaluate", "save folder/model",
+      "evaluate",
+      "update 0 1",
+      "update 2 3",
+      "evaluate",
+      "update 4",
+      "save folder/checkpoint-3",
+      "update 0 1",
+      "evaluate",
+      "save folder/model",
     ]);
   });
 
@@ -82,7 +102,11 @@ describe("trainingLoop", () => {
   test("after a request to stop finishes the step, saves it and throws Interrupted", async () => {
     const { calls, loop } = await runLoop({ maxSteps: 100 }, 3);
     const error = await rejection(() => loop);
-    expect(error).toEqual({ name: "Interrupted", code: "E_INTERRUPTED", message: "interrupted after step 2; the model is saved in folder/checkpoint-2" });
+    expect(error).toEqual({
+      name: "Interrupted",
+      code: "E_INTERRUPTED",
+      message: "interrupted after step 2; the model is saved in folder/checkpoint-2",
+    });
     await expect(loop).rejects.toBeInstanceOf(Interrupted);
     expect(calls).toEqual(["evaluate", "update 0 1", "update 2 3", "save folder/checkpoint-2"]);
   });

@@ -18,7 +18,11 @@ function makePairs(count: number, seed: number): object[] {
     list.splice(Math.floor(Math.abs(normal()) * 1000) % 4, 0, word);
     return list.join(" ");
   };
-  return Array.from({ length: count }, () => ({ prompt: `${pick(words)} ${pick(words)}`, chosen: sentence("yes"), rejected: sentence("no") }));
+  return Array.from({ length: count }, () => ({
+    prompt: `${pick(words)} ${pick(words)}`,
+    chosen: sentence("yes"),
+    rejected: sentence("no"),
+  }));
 }
 
 test.each<RewardConfig["objective"]>(["last-token", "deepspeed-chat"])(
@@ -27,9 +31,16 @@ test.each<RewardConfig["objective"]>(["last-token", "deepspeed-chat"])(
     const folder = temporaryFolder();
     const config = completeConfig(rewardSettings, {
       model: writeTinyModel(join(folder, "tiny"), { family: "llama", tokenizer: true, config: { max_position_embeddings: 128 } }),
-      output: join(folder, "run"), dtype: "float32", seed: 1, objective,
-      data: [writeJsonl(join(folder, "data.jsonl"), makePairs(200, 1))], evalData: writeJsonl(join(folder, "eval.jsonl"), makePairs(40, 2)),
-      maxSeqLen: 128, miniBatchSize: 16, maxSteps: 60, learningRate: 1e-2,
+      output: join(folder, "run"),
+      dtype: "float32",
+      seed: 1,
+      objective,
+      data: [writeJsonl(join(folder, "data.jsonl"), makePairs(200, 1))],
+      evalData: writeJsonl(join(folder, "eval.jsonl"), makePairs(40, 2)),
+      maxSeqLen: 128,
+      miniBatchSize: 16,
+      maxSteps: 60,
+      learningRate: 1e-2,
     });
     const { accuracyBefore, accuracyAfter, marginAfter } = await trainReward(config, new MemoryRun(config.output));
     expect(accuracyBefore).toBeLessThanOrEqual(0.75);

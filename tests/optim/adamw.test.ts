@@ -7,22 +7,53 @@ import { assertClose } from "../assert-close.ts";
 import { failure } from "../failure.ts";
 
 const options: AdamWOptions = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1 };
-const matrix = [[0.5, -1, 2], [0.25, 1.5, -0.75]], bias = [1, -2, 0.125];
+const matrix = [
+    [0.5, -1, 2],
+    [0.25, 1.5, -0.75],
+  ],
+  bias = [1, -2, 0.125];
 /** Gradients of matrix and bias in each step. */
 const gradients = [
-  { matrix: [[1, -2, 0.5], [0, 3, -1]], bias: [0.1, 0.2, -4] },
-  { matrix: [[-1, 0.5, 0.25], [2, 2, 0]], bias: [-0.3, 1, 1] },
-  { matrix: [[0.1, 0.1, -3], [-1, 0, 0.5]], bias: [2, 0, 0.5] },
-  { matrix: [[4, -1, 1], [0.2, -0.7, 1]], bias: [0, -1, 0.25] },
+  {
+    matrix: [
+      [1, -2, 0.5],
+      [0, 3, -1],
+    ],
+    bias: [0.1, 0.2, -4],
+  },
+  {
+    matrix: [
+      [-1, 0.5, 0.25],
+      [2, 2, 0],
+    ],
+    bias: [-0.3, 1, 1],
+  },
+  {
+    matrix: [
+      [0.1, 0.1, -3],
+      [-1, 0, 0.5],
+    ],
+    bias: [2, 0, 0.5],
+  },
+  {
+    matrix: [
+      [4, -1, 1],
+      [0.2, -0.7, 1],
+    ],
+    bias: [0, -1, 0.25],
+  },
 ];
 const rates = [1e-2, 2e-2, 5e-3, 1e-2];
 
 /** Algorithm 2 of arXiv:1711.05101 for one number, in float64. */
 function plainAdamW(start: number, slopes: readonly number[], decay: number): number {
   const { beta1, beta2, epsilon } = options;
-  let w = start, m = 0, v = 0;
+  let w = start,
+    m = 0,
+    v = 0;
   for (const [i, g] of slopes.entries()) {
-    const rate = rates[i] ?? 0, t = i + 1;
+    const rate = rates[i] ?? 0,
+      t = i + 1;
     m = beta1 * m + (1 - beta1) * g;
     v = beta2 * v + (1 - beta2) * g * g;
     w = w - rate * decay * w - (rate * (m / (1 - beta1 ** t))) / (Math.sqrt(v / (1 - beta2 ** t)) + epsilon);
@@ -32,7 +63,14 @@ function plainAdamW(start: number, slopes: readonly number[], decay: number): nu
 
 /** A block of the matrix and the bias above, ready to train. */
 function makeBlock(dtype: "float32" | "bfloat16"): ParameterBlock {
-  const block = new ParameterBlock("test", [{ name: "bias", shape: [3] }, { name: "matrix", shape: [2, 3] }], dtype);
+  const block = new ParameterBlock(
+    "test",
+    [
+      { name: "bias", shape: [3] },
+      { name: "matrix", shape: [2, 3] },
+    ],
+    dtype,
+  );
   block.enableGradients();
   setLeaves(block, block.flat, { matrix, bias });
   return block;
@@ -66,8 +104,22 @@ describe("AdamW", () => {
     const block = makeBlock("float32");
     const optimizer = train(block);
     expect(optimizer.numSteps).toBe(4);
-    const expectedMatrix = matrix.map((row, i) => row.map((w, j) => plainAdamW(w, gradients.map((g) => g.matrix[i]?.[j] ?? 0), 0.1)));
-    const expectedBias = bias.map((w, j) => plainAdamW(w, gradients.map((g) => g.bias[j] ?? 0), 0));
+    const expectedMatrix = matrix.map((row, i) =>
+      row.map((w, j) =>
+        plainAdamW(
+          w,
+          gradients.map((g) => g.matrix[i]?.[j] ?? 0),
+          0.1,
+        ),
+      ),
+    );
+    const expectedBias = bias.map((w, j) =>
+      plainAdamW(
+        w,
+        gradients.map((g) => g.bias[j] ?? 0),
+        0,
+      ),
+    );
     assertClose(block.leaf("matrix").detach(), expectedMatrix, { rtol: 1e-5 });
     assertClose(block.leaf("bias").detach(), expectedBias, { rtol: 1e-5 });
   });
@@ -109,6 +161,10 @@ describe("AdamW", () => {
   test("refuses a block without gradients", () => {
     const block = new ParameterBlock("frozen", [{ name: "weight", shape: [1, 1] }], "float32");
     const optimizer = new AdamW([block], ({ flat }) => flat, options);
-    expect(failure(() => optimizer.step(1))).toEqual({ name: "Error", code: undefined, message: 'internal: block "frozen" is trained but has no gradient' });
+    expect(failure(() => optimizer.step(1))).toEqual({
+      name: "Error",
+      code: undefined,
+      message: 'internal: block "frozen" is trained but has no gradient',
+    });
   });
 });

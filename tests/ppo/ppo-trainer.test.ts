@@ -12,7 +12,14 @@ import { writeTinyModel } from "../model/tiny-model.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { loadTinyRlhf, prompts, writeTinyModels } from "./tiny-rlhf.ts";
 
-const options: PpoOptions = { seed: 5, maxNewTokens: 8, miniBatchSize: 4, microBatchTokens: 64, actorLearningRate: 1e-3, criticLearningRate: 1e-3 };
+const options: PpoOptions = {
+  seed: 5,
+  maxNewTokens: 8,
+  miniBatchSize: 4,
+  microBatchTokens: 64,
+  actorLearningRate: 1e-3,
+  criticLearningRate: 1e-3,
+};
 const mean = (values: readonly number[]) => values.reduce((sum, x) => sum + x, 0) / values.length;
 
 /** KL of each answer against the reference, in nats. */
@@ -55,7 +62,14 @@ describe("an iteration", () => {
     expect(metrics.kl).not.toBe(0);
     assertClose(metrics.responseLength ?? Number.NaN, mean(experience.responses.map((response) => response.length)));
     assertClose(metrics.finished ?? Number.NaN, mean(experience.finishReasons.map((reason) => Number(reason === "eos"))));
-    for (const name of ["rolloutTokensPerSecond", "scoringTokensPerSecond", "updateTokensPerSecond", "entropy", "clipFraction", "approxKl"]) {
+    for (const name of [
+      "rolloutTokensPerSecond",
+      "scoringTokensPerSecond",
+      "updateTokensPerSecond",
+      "entropy",
+      "clipFraction",
+      "approxKl",
+    ]) {
       expect(metrics[name], name).toBeGreaterThanOrEqual(0);
     }
     expect(metrics.klCoef).toBe(0.05);
@@ -88,7 +102,9 @@ describe("an iteration", () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     noGrad(() => rlhf.rewardModel.score.leaf("weight").fill_(Number.NaN));
     expect(failure(() => new PpoTrainer(rlhf, options).generateExperience(prompts))).toEqual({
-      name: "TrainingError", code: "E_TRAINING", message: "PPO: the reward model gave a score that is not finite in iteration 1",
+      name: "TrainingError",
+      code: "E_TRAINING",
+      message: "PPO: the reward model gave a score that is not finite in iteration 1",
     });
   });
 });
@@ -101,7 +117,12 @@ describe("the weight of the KL penalty", () => {
   });
 
   test("moves towards a target, by at most a fifth times answers over horizon", async () => {
-    const trainer = new PpoTrainer(await loadTinyRlhf(temporaryFolder()), { ...options, klTarget: 1e-3, klHorizon: 16, actorLearningRate: 1e-2 });
+    const trainer = new PpoTrainer(await loadTinyRlhf(temporaryFolder()), {
+      ...options,
+      klTarget: 1e-3,
+      klHorizon: 16,
+      actorLearningRate: 1e-2,
+    });
     trainer.trainRlhf(trainer.generateExperience(prompts)); // KL 0: 1 - 0.2 * 8 / 16
     assertClose(trainer.klCoef, 0.05 * 0.9);
     const experience = trainer.generateExperience(prompts);
@@ -130,17 +151,25 @@ describe("RlhfEngine.load", () => {
     const { rewardModel } = await writeTinyModels(folder);
     const actor = writeTinyModel(join(folder, "other"), { family: "llama", tokenizer: true, config: { vocab_size: 410 } });
     expect(await rejection(() => RlhfEngine.load({ actor, rewardModel }))).toEqual({
-      name: "ConfigError", code: "E_CONFIG",
-      message: `${rewardModel}: its vocabulary has 400 tokens, the actor's 410; train the reward model from a model with the actor's tokenizer`,
+      name: "ConfigError",
+      code: "E_CONFIG",
+      message:
+        `${rewardModel}: its vocabulary has 400 tokens, the actor's 410; ` +
+        "train the reward model from a model with the actor's tokenizer",
     });
   });
 
   test("refuses models in each other's place", async () => {
     const { actor, rewardModel } = await writeTinyModels(temporaryFolder());
     expect(await rejection(() => RlhfEngine.load({ actor, rewardModel: actor }))).toMatchObject({
-      name: "CheckpointError", code: "E_CHECKPOINT", message: expect.stringContaining(`${actor}: has no "score.weight": it is no reward model`) as string,
+      name: "CheckpointError",
+      code: "E_CHECKPOINT",
+      message: expect.stringContaining(`${actor}: has no "score.weight": it is no reward model`) as string,
     });
-    expect(await rejection(() => RlhfEngine.load({ actor: rewardModel, rewardModel }))).toMatchObject({ name: "CheckpointError", code: "E_CHECKPOINT" });
+    expect(await rejection(() => RlhfEngine.load({ actor: rewardModel, rewardModel }))).toMatchObject({
+      name: "CheckpointError",
+      code: "E_CHECKPOINT",
+    });
   });
 
   test("makes the actor's generation end with its turn, also when it is saved", async () => {

@@ -7,7 +7,15 @@ import { failure } from "../failure.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { prompts } from "./tiny-rlhf.ts";
 
-const options: RolloutOptions = { maxNewTokens: 10, minNewTokens: 0, temperature: 1, samplesPerPrompt: 1, seed: 3, endToken: 2, promptsBefore: 0 };
+const options: RolloutOptions = {
+  maxNewTokens: 10,
+  minNewTokens: 0,
+  temperature: 1,
+  samplesPerPrompt: 1,
+  seed: 3,
+  endToken: 2,
+  promptsBefore: 0,
+};
 
 const loadModel = () => CausalLM.load(writeTinyModel(temporaryFolder(), { family: "llama" }), { dtype: "float32" });
 
@@ -27,7 +35,9 @@ describe("rollOut", () => {
     expect(responses[0]?.at(-1)).toBe(endToken);
     expect(finishReasons[0]).toBe("eos");
     expect(finishReasons).toEqual(responses.map((response) => (response.at(-1) === endToken ? "eos" : "length")));
-    expect(responseMask.toArray()).toEqual(responses.map((response) => Array.from({ length: width }, (_, t) => Number(t < response.length))));
+    expect(responseMask.toArray()).toEqual(
+      responses.map((response) => Array.from({ length: width }, (_, t) => Number(t < response.length))),
+    );
   });
 
   test("of the same run seed gives the same answers however many slots there are", async () => {
@@ -46,10 +56,14 @@ describe("rollOut", () => {
   });
 
   test("never repeats the draws of an earlier rollout of the run: its requests are counted on", async () => {
-    const model = await loadModel(), engine = new HybridEngine(model);
+    const model = await loadModel(),
+      engine = new HybridEngine(model);
     const sampling = { ...options, samplesPerPrompt: 2 };
     const whole = rollOut(engine, prompts, sampling).responses;
-    const [first, second] = [rollOut(engine, prompts.slice(0, 5), sampling).responses, rollOut(engine, prompts.slice(5), { ...sampling, promptsBefore: 5 }).responses];
+    const [first, second] = [
+      rollOut(engine, prompts.slice(0, 5), sampling).responses,
+      rollOut(engine, prompts.slice(5), { ...sampling, promptsBefore: 5 }).responses,
+    ];
     expect([...first, ...second]).toEqual(whole);
     const [prompt = []] = prompts;
     expect(rollOut(engine, [prompt], { ...options, promptsBefore: 1 }).responses).not.toEqual(rollOut(engine, [prompt], options).responses);
@@ -66,7 +80,11 @@ describe("rollOut", () => {
     const model = await loadModel();
     let steps = 0;
     const error = failure(() => rollOut(new HybridEngine(model), prompts, { ...options, stopRequested: () => ++steps > 4 }));
-    expect(error).toEqual({ name: "GenerationStopped", code: undefined, message: "generation was stopped before all answers were complete" });
+    expect(error).toEqual({
+      name: "GenerationStopped",
+      code: undefined,
+      message: "generation was stopped before all answers were complete",
+    });
     expect(steps).toBe(5);
   });
 });

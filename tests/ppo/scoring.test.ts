@@ -12,7 +12,15 @@ import { loadTinyRlhf, prompts } from "./tiny-rlhf.ts";
 const scoring = { temperature: 0.8, miniBatchSize: 4, microBatchTokens: 24 };
 
 function scoreRollout(rlhf: RlhfEngine, options: Partial<typeof scoring> = {}): Scored {
-  const rollout = rollOut(rlhf.generator, prompts, { maxNewTokens: 8, minNewTokens: 0, temperature: 0.8, samplesPerPrompt: 1, seed: 1, endToken: 2, promptsBefore: 0 });
+  const rollout = rollOut(rlhf.generator, prompts, {
+    maxNewTokens: 8,
+    minNewTokens: 0,
+    temperature: 0.8,
+    samplesPerPrompt: 1,
+    seed: 1,
+    endToken: 2,
+    promptsBefore: 0,
+  });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
   return score(models, rollout, { ...scoring, ...options });
 }
@@ -24,7 +32,8 @@ describe("score", () => {
     const scored = scoreRollout(rlhf);
     const width = scored.responseMask.shape[1] ?? 0;
     for (const [i, prompt] of scored.prompts.entries()) {
-      const row = [...prompt, ...(scored.responses[i] ?? [])], length = row.length - prompt.length;
+      const row = [...prompt, ...(scored.responses[i] ?? [])],
+        length = row.length - prompt.length;
       const padded = (numbers: readonly number[]) => [...numbers, ...new Array<number>(width - length).fill(0)];
       const [logprobs] = noGrad(() => rlhf.actor.model.logprobs([row], { temperature: 0.8 })).toArray() as number[][];
       const values = noGrad(() => rlhf.critic.model.values([row])).numbers();
@@ -38,8 +47,12 @@ describe("score", () => {
 
   test("does not depend on the cut", async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
-    const [whole, cut] = [scoreRollout(rlhf, { miniBatchSize: 8, microBatchTokens: 4096 }), scoreRollout(rlhf, { miniBatchSize: 3, microBatchTokens: 16 })];
-    for (const name of ["oldLogprobs", "referenceLogprobs", "values", "scores"] as const) assertClose(cut[name], whole[name], { atol: 1e-5 });
+    const [whole, cut] = [
+      scoreRollout(rlhf, { miniBatchSize: 8, microBatchTokens: 4096 }),
+      scoreRollout(rlhf, { miniBatchSize: 3, microBatchTokens: 16 }),
+    ];
+    for (const name of ["oldLogprobs", "referenceLogprobs", "values", "scores"] as const)
+      assertClose(cut[name], whole[name], { atol: 1e-5 });
   });
 
   test("records no gradients", async () => {
@@ -51,7 +64,14 @@ describe("score", () => {
 describe("the forwards over responses", () => {
   test("put each token in its column, with gradient where the model trains", async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
-    const rows = { prompts: [[5, 6, 7], [8]], responses: [[9, 10], [11, 12, 13]], width: 4 };
+    const rows = {
+      prompts: [[5, 6, 7], [8]],
+      responses: [
+        [9, 10],
+        [11, 12, 13],
+      ],
+      width: 4,
+    };
     const { logprobs, entropies } = responseLogprobs(rlhf.actor.model, rows, { temperature: 1, entropies: true });
     if (!entropies) throw new Error("entropies were asked for");
     const values = responseValues(rlhf.critic.model, rows);
@@ -69,5 +89,8 @@ describe("the forwards over responses", () => {
 test("cutRows keeps the order of a minibatch and the limit of tokens", () => {
   const rollout = { prompts: [[1, 2], [3], [4, 5, 6], [7]], responses: [[1], [2, 3], [4], [5, 6, 7]] }; // 3, 3, 4, 4 tokens
   expect(cutRows(rollout, [0, 1, 2, 3], 7)).toEqual([[0, 1], [2], [3]]);
-  expect(cutRows(rollout, [2, 0, 1, 3], 8)).toEqual([[2, 0], [1, 3]]);
+  expect(cutRows(rollout, [2, 0, 1, 3], 8)).toEqual([
+    [2, 0],
+    [1, 3],
+  ]);
 });

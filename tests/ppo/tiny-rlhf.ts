@@ -28,4 +28,13 @@ export async function loadTinyRlhf(folder: string, options: Partial<RlhfOptions>
 }
 
 /** Prompts of different lengths. */
-export const prompts = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18], [19, 20, 21], [22], [23, 24, 25, 26, 27, 28], [29, 30, 31, 32], [33, 34, 35]];
+export const prompts = [
+  [5, 6, 7, 8, 9],
+  [10, 11],
+  [12, 13, 14, 15, 16, 17, 18],
+  [19, 20, 21],
+  [22],
+  [23, 24, 25, 26, 27, 28],
+  [29, 30, 31, 32],
+  [33, 34, 35],
+];

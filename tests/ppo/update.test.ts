@@ -13,16 +13,39 @@ import { temporaryFolder } from "../temporary-folder.ts";
 import { loadTinyRlhf, prompts } from "./tiny-rlhf.ts";
 
 const shaping: ExperienceOptions = {
-  klCoef: 0.1, rewardClip: 5, missingEosPenalty: 0, whitenRewards: false, whitenAdvantages: true, gamma: 1, gaeLambda: 0.95, parity: "none",
+  klCoef: 0.1,
+  rewardClip: 5,
+  missingEosPenalty: 0,
+  whitenRewards: false,
+  whitenAdvantages: true,
+  gamma: 1,
+  gaeLambda: 0.95,
+  parity: "none",
 };
 const options: UpdateOptions = {
-  miniBatchSize: 8, microBatchTokens: 4096, ppoEpochs: 1, clipRange: 0.2, valueClipRange: 0.2, temperature: 1, seed: 1,
-  actorLearningRate: 1e-3, criticLearningRate: 1e-3, updatesActor: true,
+  miniBatchSize: 8,
+  microBatchTokens: 4096,
+  ppoEpochs: 1,
+  clipRange: 0.2,
+  valueClipRange: 0.2,
+  temperature: 1,
+  seed: 1,
+  actorLearningRate: 1e-3,
+  criticLearningRate: 1e-3,
+  updatesActor: true,
 };
 
 /** An experience of eight answers, scored in the cut that `options` name. */
 function experienceOf(rlhf: RlhfEngine, { miniBatchSize, microBatchTokens, temperature }: UpdateOptions = options): Experience {
-  const rollout = rollOut(rlhf.generator, prompts, { maxNewTokens: 8, minNewTokens: 0, temperature, samplesPerPrompt: 1, seed: 1, endToken: 2, promptsBefore: 0 });
+  const rollout = rollOut(rlhf.generator, prompts, {
+    maxNewTokens: 8,
+    minNewTokens: 0,
+    temperature,
+    samplesPerPrompt: 1,
+    seed: 1,
+    endToken: 2,
+    promptsBefore: 0,
+  });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
   return shapeExperience(score(models, rollout, { miniBatchSize, microBatchTokens, temperature }), shaping);
 }
@@ -30,11 +53,21 @@ function experienceOf(rlhf: RlhfEngine, { miniBatchSize, microBatchTokens, tempe
 /** The same experience with its answers in another order. */
 function reordered(experience: Experience, order: readonly number[]): Experience {
   const pick = <Item>(items: readonly Item[]) => order.map((i) => items[i]).filter((item) => item !== undefined);
-  const select = (name: "responseMask" | "oldLogprobs" | "referenceLogprobs" | "values" | "rewards" | "advantages" | "returns" | "scores") => experience[name].indexSelect(0, indices(order));
+  const select = (
+    name: "responseMask" | "oldLogprobs" | "referenceLogprobs" | "values" | "rewards" | "advantages" | "returns" | "scores",
+  ) => experience[name].indexSelect(0, indices(order));
   return {
-    prompts: pick(experience.prompts), responses: pick(experience.responses), finishReasons: pick(experience.finishReasons),
-    responseMask: select("responseMask"), oldLogprobs: select("oldLogprobs"), referenceLogprobs: select("referenceLogprobs"), values: select("values"),
-    scores: select("scores"), rewards: select("rewards"), advantages: select("advantages"), returns: select("returns"),
+    prompts: pick(experience.prompts),
+    responses: pick(experience.responses),
+    finishReasons: pick(experience.finishReasons),
+    responseMask: select("responseMask"),
+    oldLogprobs: select("oldLogprobs"),
+    referenceLogprobs: select("referenceLogprobs"),
+    values: select("values"),
+    scores: select("scores"),
+    rewards: select("rewards"),
+    advantages: select("advantages"),
+    returns: select("returns"),
   };
 }
 
@@ -49,7 +82,9 @@ describe("the losses of the first minibatch", () => {
     const [advantages, values, returns] = [experience.advantages.numbers(), experience.values.numbers(), experience.returns.numbers()];
     const metrics = update(rlhf.actor, rlhf.critic, experience, options);
     assertClose(metrics.policyLoss ?? Number.NaN, -sum(advantages) / tokens, { atol: 1e-6 }); // whitened: near 0
-    assertClose(metrics.valueLoss ?? Number.NaN, (0.5 * sum(values.map((value, i) => (value - (returns[i] ?? 0)) ** 2))) / tokens, { rtol: 1e-5 });
+    assertClose(metrics.valueLoss ?? Number.NaN, (0.5 * sum(values.map((value, i) => (value - (returns[i] ?? 0)) ** 2))) / tokens, {
+      rtol: 1e-5,
+    });
     expect(metrics).toMatchObject({ clipFraction: 0, valueClipFraction: 0, passes: 1 });
     expect(metrics.actorGradientNorm).toBeGreaterThan(0);
     expect(metrics.entropy).toBeGreaterThan(0);
@@ -68,7 +103,8 @@ describe("losses, gradient norms and steps", () => {
     const [one, other] = [await loadTinyRlhf(temporaryFolder(), adam), await loadTinyRlhf(temporaryFolder(), adam)];
     const expected = update(one.actor, one.critic, experienceOf(one), { ...options, ...rates });
     const actual = update(other.actor, other.critic, reordered(experienceOf(other), order), { ...options, ...rates, ...changes });
-    for (const name of ["valueLoss", "entropy", "actorGradientNorm", "criticGradientNorm"]) assertClose(actual[name] ?? Number.NaN, expected[name] ?? Number.NaN, { rtol: 3e-6 });
+    for (const name of ["valueLoss", "entropy", "actorGradientNorm", "criticGradientNorm"])
+      assertClose(actual[name] ?? Number.NaN, expected[name] ?? Number.NaN, { rtol: 3e-6 });
     assertClose(actual.policyLoss ?? Number.NaN, expected.policyLoss ?? Number.NaN, { atol: 1e-6 });
     for (const part of ["actor", "critic"] as const) assertClose(weightsOf(other[part]), weightsOf(one[part]), { rtol: 0, atol: 1e-6 });
   });
@@ -87,7 +123,8 @@ describe("on the first minibatch", () => {
   test("it stays so after updates: scoring always sees the weights that are trained", async () => {
     const cut = { ...options, microBatchTokens: 24 };
     const rlhf = await loadTinyRlhf(temporaryFolder(), { dtype: "bfloat16" });
-    for (let iteration = 0; iteration < 3; iteration++) expect(update(rlhf.actor, rlhf.critic, experienceOf(rlhf, cut), cut).ratioMax).toBeLessThanOrEqual(1e-5);
+    for (let iteration = 0; iteration < 3; iteration++)
+      expect(update(rlhf.actor, rlhf.critic, experienceOf(rlhf, cut), cut).ratioMax).toBeLessThanOrEqual(1e-5);
   });
 
   test("a ratio that is off is a TrainingError: the actor changed between scoring and update", async () => {
@@ -103,7 +140,10 @@ describe("on the first minibatch", () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     const experience = experienceOf(rlhf);
     noGrad(() => rlhf.actor.model.headWeight.fill_(Number.NaN));
-    expect(failure(() => update(rlhf.actor, rlhf.critic, experience, options))).toMatchObject({ name: "TrainingError", code: "E_TRAINING" });
+    expect(failure(() => update(rlhf.actor, rlhf.critic, experience, options))).toMatchObject({
+      name: "TrainingError",
+      code: "E_TRAINING",
+    });
   });
 });
 

@@ -20,10 +20,18 @@ interface Pair {
   rejected: string;
 }
 const pairs: Pair[] = [
-  { prompt: "one", chosen: "a b", rejected: "z" }, { prompt: "two words", chosen: "c", rejected: "y y y" }, { prompt: "three", chosen: "d e f", rejected: "x w" },
-  { prompt: "four", chosen: "h", rejected: "v" }, { prompt: "five", chosen: "i j", rejected: "u t" }, { prompt: "six", chosen: "k", rejected: "s" },
+  { prompt: "one", chosen: "a b", rejected: "z" },
+  { prompt: "two words", chosen: "c", rejected: "y y y" },
+  { prompt: "three", chosen: "d e f", rejected: "x w" },
+  { prompt: "four", chosen: "h", rejected: "v" },
+  { prompt: "five", chosen: "i j", rejected: "u t" },
+  { prompt: "six", chosen: "k", rejected: "s" },
 ];
-const heldOut: Pair[] = [{ prompt: "seven", chosen: "l m", rejected: "r" }, { prompt: "eight", chosen: "n", rejected: "q q" }, { prompt: "nine", chosen: "o", rejected: "p" }];
+const heldOut: Pair[] = [
+  { prompt: "seven", chosen: "l m", rejected: "r" },
+  { prompt: "eight", chosen: "n", rejected: "q q" },
+  { prompt: "nine", chosen: "o", rejected: "p" },
+];
 
 interface Trained {
   run: MemoryRun;
@@ -36,8 +44,17 @@ async function train(config: Partial<RewardConfig> = {}, records: readonly objec
   const folder = temporaryFolder();
   const model = writeTinyModel(join(folder, "tiny"), { family: "llama", tokenizer: true, config: { max_position_embeddings: 128 } });
   const settings = completeConfig(rewardSettings, {
-    model, output: join(folder, "run"), data: [writeJsonl(join(folder, "data.jsonl"), records)], evalData: writeJsonl(join(folder, "eval.jsonl"), heldOut),
-    dtype: "float32", maxSeqLen: 128, microBatchTokens: 4096, miniBatchSize: 6, maxSteps: 1, warmupSteps: 0, ...config,
+    model,
+    output: join(folder, "run"),
+    data: [writeJsonl(join(folder, "data.jsonl"), records)],
+    evalData: writeJsonl(join(folder, "eval.jsonl"), heldOut),
+    dtype: "float32",
+    maxSeqLen: 128,
+    microBatchTokens: 4096,
+    miniBatchSize: 6,
+    maxSteps: 1,
+    warmupSteps: 0,
+    ...config,
   });
   const run = new MemoryRun(settings.output);
   return { run, summary: await trainReward(settings, run), model };
@@ -47,8 +64,17 @@ async function train(config: Partial<RewardConfig> = {}, records: readonly objec
 async function scoresOf(folder: string, of: readonly Pair[]): Promise<{ chosen: number[]; rejected: number[] }> {
   const [model, tokenizer] = [await RewardModel.load(folder, { dtype: "float32" }), await Tokenizer.load(folder)];
   const score = async (answer: (pair: Pair) => string) => {
-    const rows = await Promise.all(of.map(async (pair) =>
-      (await tokenizer.encodeConversation([{ role: "user", content: pair.prompt }, { role: "assistant", content: answer(pair) }])).tokens));
+    const rows = await Promise.all(
+      of.map(
+        async (pair) =>
+          (
+            await tokenizer.encodeConversation([
+              { role: "user", content: pair.prompt },
+              { role: "assistant", content: answer(pair) },
+            ])
+          ).tokens,
+      ),
+    );
     return noGrad(() => model.scoreRows(rows).numbers());
   };
   return { chosen: await score(({ chosen }) => chosen), rejected: await score(({ rejected }) => rejected) };
@@ -110,11 +136,14 @@ describe("the saved model", () => {
   test("scales scores so that those of all held-out answers have mean 0 and deviation 1", async () => {
     const { run, summary } = await train(settings);
     const { chosen, rejected } = await scoresOf(run.modelFolder, heldOut);
-    const all = [...chosen, ...rejected], center = mean(all);
+    const all = [...chosen, ...rejected],
+      center = mean(all);
     assertClose(center, 0, { atol: 1e-5 });
     assertClose(Math.sqrt(all.reduce((sum, x) => sum + (x - center) ** 2, 0) / 5), 1, { rtol: 1e-5 });
     expect(JSON.parse(readFileSync(join(run.modelFolder, "config.json"), "utf8"))).toMatchObject({
-      architectures: ["LlamaForSequenceClassification"], num_labels: 1, tschat: { scoreScale: summary.scoreScale },
+      architectures: ["LlamaForSequenceClassification"],
+      num_labels: 1,
+      tschat: { scoreScale: summary.scoreScale },
     });
     const margins = chosen.map((score, i) => score - (rejected[i] ?? 0));
     expect(summary.accuracyAfter).toBe(margins.filter((margin) => margin > 0).length / 3);
@@ -126,7 +155,11 @@ describe("the saved model", () => {
     expect(raw.summary.scoreScale).toEqual({ mean: 0, std: 1 });
     const { mean: center, std } = scaled.summary.scoreScale;
     const [a, b] = [await scoresOf(scaled.run.modelFolder, heldOut), await scoresOf(raw.run.modelFolder, heldOut)];
-    assertClose(a.chosen.map((score) => score * std + center), b.chosen, { rtol: 1e-4, atol: 1e-5 });
+    assertClose(
+      a.chosen.map((score) => score * std + center),
+      b.chosen,
+      { rtol: 1e-4, atol: 1e-5 },
+    );
   });
 
   test("never pads with the end token", async () => {

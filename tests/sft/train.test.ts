@@ -15,10 +15,17 @@ import { MemoryRun, writeJsonl } from "../pipeline/memory-run.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 
 const demonstrations = [
-  { prompt: "one", completion: "a b" }, { prompt: "two words", completion: "c" }, { prompt: "three", completion: "d e f g" },
-  { prompt: "and four", completion: "h" }, { prompt: "five of them", completion: "i j" }, { prompt: "six", completion: "k" },
+  { prompt: "one", completion: "a b" },
+  { prompt: "two words", completion: "c" },
+  { prompt: "three", completion: "d e f g" },
+  { prompt: "and four", completion: "h" },
+  { prompt: "five of them", completion: "i j" },
+  { prompt: "six", completion: "k" },
 ];
-const heldOut = [{ prompt: "seven", completion: "l m" }, { prompt: "eight and more", completion: "n" }];
+const heldOut = [
+  { prompt: "seven", completion: "l m" },
+  { prompt: "eight and more", completion: "n" },
+];
 
 interface Trained {
   run: MemoryRun;
@@ -31,8 +38,17 @@ async function train(config: Partial<SftConfig> = {}, records: readonly object[]
   const folder = temporaryFolder();
   const model = writeTinyModel(join(folder, "tiny"), { family: "llama", tokenizer: true, config: { max_position_embeddings: context } });
   const settings = completeConfig(sftSettings, {
-    model, output: join(folder, "run"), data: [writeJsonl(join(folder, "data.jsonl"), records)], evalData: writeJsonl(join(folder, "eval.jsonl"), heldOut),
-    dtype: "float32", maxSeqLen: 128, microBatchTokens: 4096, miniBatchSize: 6, maxSteps: 1, warmupSteps: 0, ...config,
+    model,
+    output: join(folder, "run"),
+    data: [writeJsonl(join(folder, "data.jsonl"), records)],
+    evalData: writeJsonl(join(folder, "eval.jsonl"), heldOut),
+    dtype: "float32",
+    maxSeqLen: 128,
+    microBatchTokens: 4096,
+    miniBatchSize: 6,
+    maxSteps: 1,
+    warmupSteps: 0,
+    ...config,
   });
   const run = new MemoryRun(settings.output);
   return { run, summary: await trainSft(settings, run), model };
@@ -47,7 +63,8 @@ describe("the loss", () => {
   test("of answers is the mean negative log-likelihood of all answer tokens with their ends, computed here by whole forwards", async () => {
     const { run, model: path } = await train({ learningRate: 0 });
     const [model, tokenizer] = [await CausalLM.load(path, { dtype: "float32" }), await Tokenizer.load(path)];
-    let sum = 0, count = 0;
+    let sum = 0,
+      count = 0;
     for (const { prompt, completion } of demonstrations) {
       const before = await tokenizer.encodePrompt([{ role: "user", content: prompt }]);
       const answer = [...(await tokenizer.encode(completion)), tokenizer.endOfTurnTokenId];
@@ -61,8 +78,17 @@ describe("the loss", () => {
   test("of all tokens is the model's own loss on them", async () => {
     const { run, model: path } = await train({ learningRate: 0, lossOn: "all" });
     const [model, tokenizer] = [await CausalLM.load(path, { dtype: "float32" }), await Tokenizer.load(path)];
-    const rows = await Promise.all(demonstrations.map(async ({ prompt, completion }) =>
-      (await tokenizer.encodeConversation([{ role: "user", content: prompt }, { role: "assistant", content: completion }])).tokens));
+    const rows = await Promise.all(
+      demonstrations.map(
+        async ({ prompt, completion }) =>
+          (
+            await tokenizer.encodeConversation([
+              { role: "user", content: prompt },
+              { role: "assistant", content: completion },
+            ])
+          ).tokens,
+      ),
+    );
     const { tokens, attentionMask } = tokenizer.pad(rows);
     assertClose(run.series("loss"), [noGrad(() => model.loss(tokens, { attentionMask }).item())], { rtol: 1e-5 });
   });
@@ -101,10 +127,15 @@ describe("a run", () => {
     expect(losses.at(-1)).toBeLessThan(losses[0] ?? 0);
     const reloaded = await CausalLM.load(run.modelFolder, { dtype: "float32" });
     const tokenizer = await Tokenizer.load(run.modelFolder);
-    const samples = await Promise.all(heldOut.map(async ({ prompt, completion }) => {
-      const { tokens, assistantMask } = await tokenizer.encodeConversation([{ role: "user", content: prompt }, { role: "assistant", content: completion }]);
-      return { tokens, lossMask: assistantMask };
-    }));
+    const samples = await Promise.all(
+      heldOut.map(async ({ prompt, completion }) => {
+        const { tokens, assistantMask } = await tokenizer.encodeConversation([
+          { role: "user", content: prompt },
+          { role: "assistant", content: completion },
+        ]);
+        return { tokens, lossMask: assistantMask };
+      }),
+    );
     assertClose(perplexity(reloaded, samples, 4096), summary.perplexityAfter, { rtol: 1e-5 });
   });
 
