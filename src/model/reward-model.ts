@@ -47,17 +47,17 @@ export class RewardModel extends PretrainedModel {
   }
 
   /**
-   * A new reward model on a language model's decoder. The score head is drawn from N(0, 1 / (hidden + 1)), which keeps
-   * first scores near unit size (arXiv:2009.01325, and OpenAI's code).
+   * A new score head on the decoder of any model: drawn from N(0, 1 / (hidden + 1)) with a seed, which keeps first scores
+   * near unit size (arXiv:2009.01325, and OpenAI's code), or zero, so that a critic starts by saying nothing.
    */
-  static async fromLanguageModel(path: string, options: LoadOptions & { seed: number }): Promise<RewardModel> {
+  static async withNewHead(path: string, options: LoadOptions & { head: { seed: number } | "zero" }): Promise<RewardModel> {
     const source = await openCheckpoint(path);
     const model = new RewardModel(partsOf(source, options));
     const decoderEntries = model.entries.filter((entry) => entry.name !== SCORE_NAME);
     checkTensors(source, decoderEntries, (name) => model.family.isComputed?.(name) === true || name === "lm_head.weight" || name === SCORE_NAME);
     model.fill(source, decoderEntries);
-    const width = model.spec.embedding.size;
-    noGrad(() => model.score.leaf("weight").copy_(randn([1, width], new Generator(options.seed)).mul((width + 1) ** -0.5)));
+    const { head } = options, width = model.spec.embedding.size;
+    if (head !== "zero") noGrad(() => model.score.leaf("weight").copy_(randn([1, width], new Generator(head.seed)).mul((width + 1) ** -0.5)));
     return model;
   }
 

@@ -67,6 +67,10 @@ export const ppoFields = {
     actorLearningRate: number({ default: 1e-6, min: 0, help: "peak learning rate of the actor; up to 1e-5 for small models" }),
     // 3 to 10 times the actor's: the critic has to follow it.
     criticLearningRate: number({ default: 5e-6, min: 0, help: "peak learning rate of the critic" }),
+    // A reward model is trained at last tokens only; what its head says in the middle of an answer may be far off.
+    criticHead: choice(["reward-model", "zero"], {
+      default: "reward-model", help: "where the critic's head starts: at the reward model's, or at zero, which a short run recovers from faster",
+    }),
     criticWarmupSteps: integer({ default: 0, min: 0, help: "first iterations in which only the critic learns" }),
     schedule: choice(["cosine", "linear", "constant"], {
       default: "linear", aliases: ["lr_scheduler_type"], help: "learning rate after warm-up: falls to 0 along a cosine or a line, or stays",

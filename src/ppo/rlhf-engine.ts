@@ -12,6 +12,8 @@ export interface RlhfOptions extends LoadOptions, Partial<AdamSettings> {
   actor: string;
   /** Reward model folder: it scores, and the critic starts from it. */
   rewardModel: string;
+  /** Where the critic's head starts: at the reward model's, or at zero. Default "reward-model". */
+  criticHead?: "reward-model" | "zero";
   /** Default: the actor's own. */
   tokenizer?: Tokenizer;
 }
@@ -45,7 +47,8 @@ export class RlhfEngine {
     const { actor: actorPath, rewardModel: rewardPath } = options;
     const tokenizer = options.tokenizer ?? (await Tokenizer.load(actorPath));
     const actor = await CausalLM.load(actorPath, options);
-    const critic = await RewardModel.load(rewardPath, options);
+    const rewardModel = (await RewardModel.load(rewardPath, options)).freeze();
+    const critic = options.criticHead === "zero" ? await RewardModel.withNewHead(rewardPath, { ...options, head: "zero" }) : await RewardModel.load(rewardPath, options);
     if (actor.spec.vocabSize !== critic.spec.vocabSize) {
       throw new ConfigError(
         `${rewardPath}: its vocabulary has ${critic.spec.vocabSize} tokens, the actor's ${actor.spec.vocabSize}; train the reward model from a model with the actor's tokenizer`,
@@ -58,7 +61,7 @@ export class RlhfEngine {
       generator: new HybridEngine(actor, { tokenizer }),
       reference: (await CausalLM.load(actorPath, options)).freeze(),
       critic: new TrainEngine(critic, adam),
-      rewardModel: (await RewardModel.load(rewardPath, options)).freeze(),
+      rewardModel,
       tokenizer,
     });
   }

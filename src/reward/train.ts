@@ -42,7 +42,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   const records = await loadDataset(config.data, "reward", {
     seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
   });
-  const model = await RewardModel.fromLanguageModel(config.model, config);
+  const model = await RewardModel.withNewHead(config.model, { ...config, head: { seed: config.seed } });
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
   const encode = (pairs: typeof records.train) => encodePreferences(pairs, tokenizer, { maxSeqLen });
   const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];

@@ -379,6 +379,6 @@ test("a language model is no reward model, and a reward model no language model"
     checkpointError(/: has no "score\.weight": it is no reward model; train one with "tschat reward"/),
   );
   const rewardFolder = temporaryFolder();
-  await (await RewardModel.fromLanguageModel(folder, { seed: 1, dtype: "float32" })).save(rewardFolder);
+  await (await RewardModel.withNewHead(folder, { head: { seed: 1 }, dtype: "float32" })).save(rewardFolder);
   await expect(load(rewardFolder)).rejects.toMatchObject(checkpointError(/: has a "score\.weight": it is a reward model, where a language model is expected/));
 });

@@ -16,7 +16,7 @@ const rows = [
   [13, 14, 15, 16],
 ];
 const fresh = (options: TinyModelOptions, seed = 1) =>
-  RewardModel.fromLanguageModel(writeTinyModel(temporaryFolder(), options), { dtype: "float32", seed });
+  RewardModel.withNewHead(writeTinyModel(temporaryFolder(), options), { dtype: "float32", head: { seed } });
 const configIn = (folder: string) => JSON.parse(readFileSync(join(folder, "config.json"), "utf8")) as Record<string, unknown>;
 
 describe.each<[string, TinyModelOptions]>([
@@ -149,7 +149,7 @@ test("a reward model can be started anew from another one: its head is drawn aga
   const folder = temporaryFolder();
   const first = await fresh({ family: "llama" }, 1);
   await first.save(folder);
-  const second = await RewardModel.fromLanguageModel(folder, { dtype: "bfloat16", seed: 2 });
+  const second = await RewardModel.withNewHead(folder, { dtype: "bfloat16", head: { seed: 2 } });
   const drawn = second.score.leaf("weight").numbers();
   expect(drawn).not.toEqual(first.score.leaf("weight").to("bfloat16").numbers());
   expect(second.masterOf(second.score).slice(0, 0, drawn.length).numbers()).toEqual(drawn);

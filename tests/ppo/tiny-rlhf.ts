@@ -16,7 +16,7 @@ export async function writeTinyModels(folder: string, config: Readonly<Record<st
   const actor = writeTinyModel(join(folder, "actor"), options);
   const base = writeTinyModel(join(folder, "base"), { ...options, seed: 1 });
   const rewardModel = join(folder, "reward");
-  const [model, tokenizer] = [await RewardModel.fromLanguageModel(base, { dtype: "float32", seed: 2 }), await Tokenizer.load(base)];
+  const [model, tokenizer] = [await RewardModel.withNewHead(base, { dtype: "float32", head: { seed: 2 } }), await Tokenizer.load(base)];
   await model.save(rewardModel, { padTokenId: tokenizer.padTokenId });
   await tokenizer.save(rewardModel);
   return { actor, rewardModel };
