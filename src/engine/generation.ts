@@ -1,7 +1,7 @@
 import { ConfigError } from "../errors.ts";
 import type { CausalLM } from "../model/causal-lm.ts";
 import { packRows } from "../model/packing.ts";
-import { linear } from "../nn/functional.ts";
+import { linear, linearSmall } from "../nn/functional.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { indices } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -150,7 +150,8 @@ export class Generation {
   #decode(requests: readonly Request[]): Tensor {
     const lengths = requests.map(({ prompt, response }) => prompt.length + response.length - 1); // the last token is not in the cache yet
     const rows = { tokens: indices(requests.map(({ response }) => response.at(-1) ?? 0)), positions: indices(lengths), offsets: [] };
-    return linear(this.#model.hidden(rows, { attention: this.#cache.decode(lengths) }), this.#model.headWeight);
+    const hidden = this.#model.hidden(rows, { attention: this.#cache.decode(lengths), product: linearSmall });
+    return linearSmall(hidden, this.#model.headWeight);
   }
 
   #record(requests: readonly Request[], logits: Tensor): void {

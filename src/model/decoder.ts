@@ -1,6 +1,6 @@
 import type { DType } from "../native/binding.ts";
 import { type AttentionContext, packedAttention } from "../nn/attention.ts";
-import { activate, embedding, layerNorm, linear, rmsNorm } from "../nn/functional.ts";
+import { activate, embedding, layerNorm, type Linear, linear, rmsNorm } from "../nn/functional.ts";
 import { type LeafSpec, ParameterBlock } from "../nn/parameter-block.ts";
 import { type RotaryTables, rotaryTables, rotate } from "../nn/rotary.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -13,6 +13,15 @@ export interface ForwardOptions {
   runner?: LayerRunner | undefined;
   /** Left out: packed causal attention within the pass. */
   attention?: AttentionContext;
+  /** Left out: `linear`; decoding passes the product for few rows, which has no gradient. */
+  product?: Linear;
+}
+
+/** What the layers of one pass share. */
+interface Pass {
+  rotary: RotaryTables | undefined;
+  attention: AttentionContext;
+  product: Linear;
 }
 
 /** A decoder-only transformer that interprets a `DecoderSpec`; its parameters are a list of blocks. */
@@ -38,12 +47,12 @@ export class Decoder {
   }
 
   /** Hidden states of packed sequences: [total, embedding size], after the final norm and projection. */
-  forward(rows: PackedRows, { runner = plainRunner, attention = packedAttention(rows.offsets) }: ForwardOptions = {}): Tensor {
+  forward(rows: PackedRows, { runner = plainRunner, attention = packedAttention(rows.offsets), product = linear }: ForwardOptions = {}): Tensor {
     let x = runner.run(this.embedding, (tokens) => this.#embed(tokens, rows.positions), rows.tokens);
     const { positions } = this.spec;
-    const rotary = positions.kind === "rotary" ? rotaryTables(positions, rows.positions, x) : undefined;
+    const pass = { rotary: positions.kind === "rotary" ? rotaryTables(positions, rows.positions, x) : undefined, attention, product };
     for (const [index, layer] of this.layers.entries()) {
-      x = runner.run(layer, (input) => this.#layer(index, layer, input, rotary, attention), x);
+      x = runner.run(layer, (input) => this.#layer(index, layer, input, pass), x);
     }
     const { final } = this;
     return final ? runner.run(final, (input) => this.#finish(final, input), x) : this.#finish(undefined, x);
@@ -58,36 +67,36 @@ export class Decoder {
     return x;
   }
 
-  #layer(index: number, block: ParameterBlock, x: Tensor, rotary: RotaryTables | undefined, attention: AttentionContext): Tensor {
+  #layer(index: number, block: ParameterBlock, x: Tensor, pass: Pass): Tensor {
     const before = this.spec.norm.placement === "before";
-    const attended = this.#attention(index, block, before ? this.#norm(block, "attentionNorm", x) : x, rotary, attention);
+    const attended = this.#attention(index, block, before ? this.#norm(block, "attentionNorm", x) : x, pass);
     const h = before ? x.add(attended) : this.#norm(block, "attentionNorm", x.add(attended));
-    const transformed = this.#mlp(block, before ? this.#norm(block, "mlpNorm", h) : h);
+    const transformed = this.#mlp(block, before ? this.#norm(block, "mlpNorm", h) : h, pass);
     return before ? h.add(transformed) : this.#norm(block, "mlpNorm", h.add(transformed));
   }
 
   /** x [total, hidden] -> [total, hidden] */
-  #attention(index: number, block: ParameterBlock, x: Tensor, rotary: RotaryTables | undefined, attention: AttentionContext): Tensor {
+  #attention(index: number, block: ParameterBlock, x: Tensor, { rotary, attention, product }: Pass): Tensor {
     const { numHeads, numKvHeads, headDim } = this.spec.attention;
     const total = x.shape[0] ?? 0;
-    const projected = linear(x, block.leaf("queryKeyValue"), block.find("queryKeyValueBias")).reshape([total, -1, headDim]);
+    const projected = product(x, block.leaf("queryKeyValue"), block.find("queryKeyValueBias")).reshape([total, -1, headDim]);
     const rotating = numHeads + numKvHeads; // queries and keys lie together, so one rotation serves both
     const [queryKey, value] = split(projected, 1, rotating, numKvHeads);
     const [query, key] = split(rotary ? rotate(queryKey, rotary) : queryKey, 1, numHeads, numKvHeads);
     const attended = attention.attend(index, query, key, value);
-    return linear(attended, block.leaf("attentionOutput"), block.find("attentionOutputBias"));
+    return product(attended, block.leaf("attentionOutput"), block.find("attentionOutputBias"));
   }
 
-  #mlp(block: ParameterBlock, x: Tensor): Tensor {
+  #mlp(block: ParameterBlock, x: Tensor, { product }: Pass): Tensor {
     const { kind, size, activation } = this.spec.mlp;
     let h: Tensor;
     if (kind === "gated") {
-      const [gate, up] = split(linear(x, block.leaf("gateUp"), block.find("gateUpBias")), 1, size, size);
+      const [gate, up] = split(product(x, block.leaf("gateUp"), block.find("gateUpBias")), 1, size, size);
       h = activate(gate, activation).mul(up);
     } else {
-      h = activate(linear(x, block.leaf("up"), block.find("upBias")), activation);
+      h = activate(product(x, block.leaf("up"), block.find("upBias")), activation);
     }
-    return linear(h, block.leaf("down"), block.find("downBias"));
+    return product(h, block.leaf("down"), block.find("downBias"));
   }
 
   /** A final norm without weights has no block. */

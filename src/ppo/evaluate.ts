@@ -1,4 +1,5 @@
 import { noGrad } from "../tensor/autograd.ts";
+import type { Parity } from "./parity.ts";
 import type { Rollout } from "./records.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
@@ -10,6 +11,7 @@ export interface EvaluateOptions {
   minNewTokens: number;
   temperature: number;
   microBatchTokens: number;
+  parity?: Parity | undefined;
   seed: number;
   stopRequested?: (() => boolean) | undefined;
 }

@@ -4,7 +4,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 /**
  * Sampled answers. Example: prompt 5 6, answers 7 8 2 and 9 (cut off), end token 2:
  *
- *     { prompts: [[5, 6], [5, 6]], responses: [[7, 8, 2], [9]], responseMask: [[1, 1, 1], [1, 0, 0]], finishReasons: ["eos", "length"] }
+ *     { prompts: [[5, 6], [5, 6]], responses: [[7, 8, 2], [9]], responseMask: [[1, 1, 1], [1, 0, 0]], finishReasons: ["eos", "length"], endToken: 2 }
  */
 export interface Rollout {
   readonly prompts: readonly (readonly number[])[];
@@ -13,6 +13,8 @@ export interface Rollout {
   /** [batch, response] bool: true on generated tokens up to and including the end token. */
   readonly responseMask: Tensor;
   readonly finishReasons: readonly FinishReason[];
+  /** The token that ends an answer. */
+  readonly endToken: number;
 }
 
 /** A rollout with what all models say of it; no gradients. */
@@ -23,7 +25,7 @@ export interface Scored extends Rollout {
   readonly referenceLogprobs: Tensor;
   /** [batch, response] float32: the critic's value before each response token. */
   readonly values: Tensor;
-  /** [batch] float32: the reward model's score of prompt and response. */
+  /** [batch] float32: the reward model's score of prompt and response, read at the end token, which a cut answer is given for it. */
   readonly scores: Tensor;
 }
 

@@ -25,5 +25,5 @@ export function rollOut(engine: HybridEngine, prompts: readonly (readonly number
     ...sampling, eosTokenId: endToken, firstRequest: promptsBefore * samplesPerPrompt, ...(stopRequested ? { stopRequested } : {}),
   });
   const width = Math.max(...responses.map((response) => response.length));
-  return { prompts: repeated, responses, responseMask: padRight(responses.map((response) => response.map(() => 1)), width, 0, "bool"), finishReasons };
+  return { prompts: repeated, responses, responseMask: padRight(responses.map((response) => response.map(() => 1)), width, 0, "bool"), finishReasons, endToken };
 }

@@ -5,6 +5,7 @@ import { noGrad } from "../tensor/autograd.ts";
 import { cat } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
+import type { Parity } from "./parity.ts";
 import type { Rollout, Scored } from "./records.ts";
 import { type ForwardRows, responseLogprobs, responseValues } from "./response-forward.ts";
 
@@ -21,6 +22,7 @@ export interface ScoringOptions {
   /** Rows of one optimizer step, which the update will cut its micro-batches from. */
   miniBatchSize: number;
   microBatchTokens: number;
+  parity?: Parity | undefined;
 }
 
 /** Runs the four models over a rollout, without gradients. */
@@ -36,8 +38,18 @@ export function policyScores(
   return {
     oldLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(actor, rows, options).logprobs),
     referenceLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(reference, rows, options).logprobs),
-    scores: overRollout(rollout, options, ({ prompts, responses }) => rewardModel.scoreRows(prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]))),
+    scores: overRollout(rollout, options, ({ prompts, responses }) =>
+      rewardModel.scoreRows(prompts.map((prompt, i) => ended([...prompt, ...(responses[i] ?? [])], rollout.endToken, rewardModel, options.parity)))),
   };
+}
+
+/**
+ * A sequence as the reward model reads it: with its end token, also where the answer was cut off. A reward model has seen whole
+ * answers only, and what it says at a token in the middle means nothing (measured: 3 standard deviations above the finished ones,
+ * more than any penalty for the missing end). DeepSpeed-Chat reads there, and so does the parity mode.
+ */
+function ended(row: number[], endToken: number, { spec }: RewardModel, parity: Parity | undefined): number[] {
+  return parity === "deepspeed-chat" || row.at(-1) === endToken || row.length >= spec.maxPositions ? row : [...row, endToken];
 }
 
 function overRollout(rollout: Rollout, options: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
