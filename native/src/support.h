@@ -21,7 +21,10 @@ struct ArgumentError : std::runtime_error {
 /** Throws PendingException or ArgumentError unless `status` is napi_ok. */
 void check(napi_env env, napi_status status);
 
-/** Turns the C++ exception in flight into a pending JavaScript error: no C++ trace, `code` E_MEMORY for a failed allocation, else E_NATIVE. */
+/**
+ * Turns the C++ exception in flight into a pending JavaScript error: no C++ trace, `code` E_MEMORY for a failed allocation, else
+ * E_NATIVE.
+ */
 void throwToJs(napi_env env) noexcept;
 
 /** Wraps `Body` so that no C++ exception reaches JavaScript's stack. */

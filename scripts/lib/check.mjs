@@ -11,7 +11,7 @@ const MAX_COLUMNS = 140;
 const SHOWN = 10;
 
 /**
- * Lint, types of sources and tests, and a report of the largest files. All three run, so that one call shows everything.
+ * Lint, types of sources and tests, and the sizes of files and lines. All three run, so that one call shows everything.
  *
  * @returns {Promise<number>} exit code
  */
@@ -32,7 +32,7 @@ export async function checkProject() {
  */
 
 /**
- * The largest files, the number of long lines, and the files over 500 lines, which are problems.
+ * The largest files; files over 500 lines and lines over 140 columns are problems.
  *
  * @param {readonly Source[]} sources
  * @returns {{ lines: string[], problems: string[] }}
@@ -43,11 +43,19 @@ export function reportLines(sources) {
   const total = sizes.reduce((sum, { count }) => sum + count, 0);
   const lines = [`${sizes.length} files, ${total} lines; the largest:`];
   for (const { path, count } of sizes.slice(0, SHOWN)) lines.push(`${String(count).padStart(5)} ${path}`);
-  const isLong = (/** @type {string} */ line) => line.length > MAX_COLUMNS;
-  const long = sources.reduce((sum, { text }) => sum + text.split("\n").filter(isLong).length, 0);
-  lines.push(`${long} lines over ${MAX_COLUMNS} columns`);
   const large = sizes.filter(({ count }) => count > MAX_LINES);
-  return { lines, problems: large.map(({ path, count }) => `${path}: ${count} lines, the limit is ${MAX_LINES}`) };
+  const tooLarge = large.map(({ path, count }) => `${path}: ${count} lines, the limit is ${MAX_LINES}`);
+  return { lines, problems: [...tooLarge, ...sources.flatMap(longLines)] };
+}
+
+/**
+ * @param {Source} source
+ * @returns {string[]} one problem for each line that is too long
+ */
+function longLines({ path, text }) {
+  return text.split("\n").flatMap((line, index) =>
+    line.length > MAX_COLUMNS ? [`${path}:${index + 1}: ${line.length} columns, the limit is ${MAX_COLUMNS}`] : [],
+  );
 }
 
 /**

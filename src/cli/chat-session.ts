@@ -20,7 +20,8 @@ export async function chat(config: ChatConfig, terminal: ChatTerminal = { input:
   const tokenizer = await Tokenizer.load(config.model);
   const model = (await CausalLM.load(config.model, config)).freeze();
   const conversation = new Conversation(new HybridEngine(model, { tokenizer }), tokenizer, config, output);
-  output.write(`${config.model}: ${(model.numParameters / 1e6).toFixed(0)} M parameters, ${model.dtype}. /clear forgets the conversation, /quit ends it.\n`);
+  const size = `${(model.numParameters / 1e6).toFixed(0)} M parameters`;
+  output.write(`${config.model}: ${size}, ${model.dtype}. /clear forgets the conversation, /quit ends it.\n`);
 
   const lines = createInterface({ ...terminal, terminal: (output as NodeJS.WriteStream).isTTY === true });
   let isOpen = true;
@@ -105,8 +106,11 @@ class Conversation {
       answer.push(piece);
       this.#output.write(piece);
     };
-    const options = { maxNewTokens, temperature, topP, topK, seed: this.#seed, eosTokenId: this.#tokenizer.endOfTurnTokenId, firstRequest: this.#numRequests++ };
-    for await (const { token, finishReason } of this.#engine.stream(prompt, options)) {
+    const stream = this.#engine.stream(prompt, {
+      maxNewTokens, temperature, topP, topK, seed: this.#seed, eosTokenId: this.#tokenizer.endOfTurnTokenId,
+      firstRequest: this.#numRequests++,
+    });
+    for await (const { token, finishReason } of stream) {
       if (finishReason !== "eos") show(decoder.push(token));
       if (this.#isCancelled) break;
     }
@@ -124,7 +128,10 @@ class Conversation {
       const tokens = await this.#tokenizer.encodePrompt([...head, ...kept]);
       if (tokens.length <= room) return { messages: kept, tokens };
       if (kept.length > 1) continue;
-      this.#output.write(`(the message has ${tokens.length} tokens with its frame, there is room for ${room} of the context's ${this.#context}: send a shorter one)\n`);
+      this.#output.write(
+        `(the message has ${tokens.length} tokens with its frame, there is room for ${room} of the context's ${this.#context}: ` +
+          "send a shorter one)\n",
+      );
       return undefined;
     }
   }

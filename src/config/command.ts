@@ -164,7 +164,9 @@ function canonicalFlags(spec: CommandSpec, argv: readonly string[]): string[] {
     const flag = known.get(kebab(name));
     if (flag === undefined) return word;
     const before = given.get(flag) ?? name;
-    if (before !== name) throw new ConfigError(`${before} and ${name} are the same setting (${flag}), which has one value; give one of them`);
+    if (before !== name) {
+      throw new ConfigError(`${before} and ${name} are the same setting (${flag}), which has one value; give one of them`);
+    }
     given.set(flag, name);
     return [flag, ...value].join("=");
   });

@@ -30,14 +30,21 @@ export const forceField = {
 /** Records held out when neither --eval-size nor --eval-data is given. */
 export const defaultEvalSize = 64;
 
+interface HeldOutSettings {
+  readonly evalData?: string | undefined;
+  readonly evalSize?: number | undefined;
+}
+
 /** What is held out of the data, or the file that takes its place. */
-export function heldOutOf({ evalData, evalSize }: { evalData?: string | undefined; evalSize?: number | undefined }): { heldOutPaths: string[] } | { heldOutShare: number } {
+export function heldOutOf({ evalData, evalSize }: HeldOutSettings): { heldOutPaths: string[] } | { heldOutShare: number } {
   return evalData === undefined ? { heldOutShare: evalSize ?? defaultEvalSize } : { heldOutPaths: [evalData] };
 }
 
 /** @throws {ConfigError} when a setting would have no effect */
-export function checkSharedConfig({ evalData, evalSize }: { evalData?: string | undefined; evalSize?: number | undefined }): void {
-  if (evalData !== undefined && evalSize !== undefined) throw new ConfigError("--eval-size: not beside --eval-data, whose records are all held out; give one of them");
+export function checkSharedConfig({ evalData, evalSize }: HeldOutSettings): void {
+  if (evalData !== undefined && evalSize !== undefined) {
+    throw new ConfigError("--eval-size: not beside --eval-data, whose records are all held out; give one of them");
+  }
 }
 
 /** Settings that all steps share, and that `tschat train` therefore takes once. */
@@ -54,7 +61,9 @@ export const sharedFields = {
       hint: "<a,b,c>", optional: true,
       help: "give each step its own share of the data, in these proportions, e.g. 2,4,4; without it every step sees all",
     }),
-    evalSize: integer({ min: 1, optional: true, help: `records held out of --data for evaluation; ${defaultEvalSize} when left out; not beside --eval-data` }),
+    evalSize: integer({
+      min: 1, optional: true, help: `records held out of --data for evaluation; ${defaultEvalSize} when left out; not beside --eval-data`,
+    }),
   }),
   ...group("Run:", {
     // 1234 is DeepSpeed-Chat's default.

@@ -75,23 +75,36 @@ export class Generation {
   /** @throws {ConfigError} for options out of range or a prompt that does not fit the context */
   constructor(model: CausalLM, prompts: readonly (readonly number[])[], options: GenerateOptions, numSlots: number, decoder?: TextDecoder) {
     const { maxNewTokens = 128, minNewTokens = 0, stop = [], seed = 0, firstRequest = 0 } = options;
-    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) throw new ConfigError(`maxNewTokens: expected a whole number of at least 1, got ${maxNewTokens}`);
+    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
+      throw new ConfigError(`maxNewTokens: expected a whole number of at least 1, got ${maxNewTokens}`);
+    }
     if (!Number.isInteger(minNewTokens) || minNewTokens < 0 || minNewTokens > maxNewTokens) {
       throw new ConfigError(`minNewTokens: expected a whole number in [0, maxNewTokens = ${maxNewTokens}], got ${minNewTokens}`);
     }
-    if (stop.length > 0 && !decoder) throw new ConfigError("stop: stop strings need the text of an answer; make the engine with a tokenizer: new HybridEngine(model, { tokenizer })");
+    if (stop.length > 0 && !decoder) {
+      throw new ConfigError(
+        "stop: stop strings need the text of an answer; make the engine with a tokenizer: new HybridEngine(model, { tokenizer })",
+      );
+    }
     const { maxPositions } = model.spec;
     for (const [i, prompt] of prompts.entries()) {
-      if (prompt.length === 0) throw new ConfigError(`prompt ${i} is empty; give every prompt at least one token, such as the model's start token`);
+      if (prompt.length === 0) {
+        throw new ConfigError(`prompt ${i} is empty; give every prompt at least one token, such as the model's start token`);
+      }
       if (prompt.length >= maxPositions) {
-        throw new ConfigError(`prompt ${i} has ${prompt.length} tokens, the model's context is ${maxPositions} and must hold an answer too; shorten the prompt`);
+        throw new ConfigError(
+          `prompt ${i} has ${prompt.length} tokens, the model's context is ${maxPositions} and must hold an answer too; shorten the prompt`,
+        );
       }
     }
     model.checkLengths(prompts);
     this.#model = model;
     this.#decoder = decoder;
-    this.#options = { ...checkSampling(options), maxNewTokens, minNewTokens, stop, seed, endTokens: endTokensOf(model, options.eosTokenId) };
-    this.#waiting = prompts.map((prompt, index) => ({ index, id: firstRequest + index, prompt, response: [], logprobs: [], finishReason: undefined }));
+    const endTokens = endTokensOf(model, options.eosTokenId);
+    this.#options = { ...checkSampling(options), maxNewTokens, minNewTokens, stop, seed, endTokens };
+    this.#waiting = prompts.map((prompt, index) => ({
+      index, id: firstRequest + index, prompt, response: [], logprobs: [], finishReason: undefined,
+    }));
     this.results = [...this.#waiting];
     const capacity = Math.min(Math.max(0, ...prompts.map((prompt) => prompt.length)) + maxNewTokens, maxPositions);
     this.#cache = new KvCache(model.spec, model.dtype, Math.min(numSlots, Math.max(1, prompts.length)), capacity);
@@ -190,7 +203,8 @@ export class Generation {
 }
 
 function endTokensOf(model: CausalLM, asked: GenerateOptions["eosTokenId"]): readonly number[] {
-  const value = asked !== undefined ? asked : ((model.generationConfig.eos_token_id ?? model.config.eos_token_id ?? null) as number | readonly number[] | null);
+  const ofModel = model.generationConfig.eos_token_id ?? model.config.eos_token_id ?? null;
+  const value = asked !== undefined ? asked : (ofModel as number | readonly number[] | null);
   if (value === null) return [];
   return typeof value === "number" ? [value] : value;
 }

@@ -35,7 +35,9 @@ export class HybridEngine {
   readonly #numSlots: number;
 
   constructor(model: CausalLM, { tokenizer, numSlots = 32 }: HybridEngineOptions = {}) {
-    if (!Number.isInteger(numSlots) || numSlots < 1) throw new ConfigError(`numSlots: expected a whole number of at least 1, got ${numSlots}`);
+    if (!Number.isInteger(numSlots) || numSlots < 1) {
+      throw new ConfigError(`numSlots: expected a whole number of at least 1, got ${numSlots}`);
+    }
     this.model = model;
     this.#tokenizer = tokenizer;
     this.#numSlots = numSlots;
@@ -62,7 +64,7 @@ export class HybridEngine {
   }
 
   /** Answers one prompt token by token; between tokens other work of the process gets its turn. Leaving the loop cancels. */
-  async *stream(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<StreamedToken> {
+  async *stream(prompt: readonly number[], options: Omit<GenerateOptions, "stopRequested"> = {}): AsyncGenerator<StreamedToken> {
     const generation = new Generation(this.model, [prompt], options, 1, this.#tokenizer);
     const [request] = generation.results;
     while (request && !generation.isFinished) {

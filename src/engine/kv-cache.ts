@@ -1,6 +1,5 @@
 import type { DType } from "../native/binding.ts";
-import type { AttentionContext } from "../nn/attention.ts";
-import { attendPacked } from "../nn/attention.ts";
+import { type AttentionContext, attendPacked } from "../nn/attention.ts";
 import { bmm } from "../nn/functional.ts";
 import type { DecoderSpec } from "../model/spec.ts";
 import { arange, fromNumbers, indices, zeros } from "../tensor/create.ts";
@@ -50,9 +49,12 @@ export class KvCache {
   decode(lengths: readonly number[]): AttentionContext {
     const batch = lengths.length, kvHeads = this.#kvHeads, headDim = this.#headDim;
     const span = Math.max(...lengths) + 1;
-    const rows = indices(lengths.flatMap((length, slot) => Array.from({ length: kvHeads }, (_, head) => (slot * kvHeads + head) * this.capacity + length)));
-    const visible = arange(0, span).unsqueeze(0).less(fromNumbers(lengths.map((length) => length + 1), [batch, 1], "int64")); // [batch, span]
-    const bias = zeros([batch, span]).where(visible, -Infinity).unsqueeze(1).expand([batch, kvHeads, span]).reshape([batch * kvHeads, 1, span]);
+    const rowOf = (slot: number, head: number, length: number) => (slot * kvHeads + head) * this.capacity + length;
+    const rows = indices(lengths.flatMap((length, slot) => Array.from({ length: kvHeads }, (_, head) => rowOf(slot, head, length))));
+    const ends = fromNumbers(lengths.map((length) => length + 1), [batch, 1], "int64");
+    const visible = arange(0, span).unsqueeze(0).less(ends); // [batch, span]
+    const perSequence = zeros([batch, span]).where(visible, -Infinity).unsqueeze(1);
+    const bias = perSequence.expand([batch, kvHeads, span]).reshape([batch * kvHeads, 1, span]);
     const all = (cache: Tensor) => cache.slice(0, 0, batch).slice(2, 0, span).reshape([batch * kvHeads, span, headDim]);
     const append = (cache: Tensor, x: Tensor) => cache.reshape([-1, headDim]).indexCopy_(0, rows, x.reshape([batch * kvHeads, headDim]));
     return {
@@ -71,7 +73,9 @@ export class KvCache {
   /** Copies `length` tokens of slot `from` to slot `to`, so that a finished sequence leaves no gap. */
   move(from: number, to: number, length: number): void {
     for (const layer of this.#layers) {
-      for (const cache of [layer.keys, layer.values]) cache.select(0, to).slice(1, 0, length).copy_(cache.select(0, from).slice(1, 0, length));
+      for (const cache of [layer.keys, layer.values]) {
+        cache.select(0, to).slice(1, 0, length).copy_(cache.select(0, from).slice(1, 0, length));
+      }
     }
   }
 

@@ -10,7 +10,9 @@ export function microBatches<Item>(items: readonly Item[], lengthOf: (item: Item
   let open: Item[] = [], tokens = 0;
   for (const item of items) {
     const length = lengthOf(item);
-    if (length > maxTokens) throw new RangeError(`a sequence of ${length} tokens does not fit into a micro-batch of ${maxTokens}; raise microBatchTokens`);
+    if (length > maxTokens) {
+      throw new RangeError(`a sequence of ${length} tokens does not fit into a micro-batch of ${maxTokens}; raise microBatchTokens`);
+    }
     if (open.length > 0 && tokens + length > maxTokens) {
       batches.push(open);
       [open, tokens] = [[], 0];

@@ -10,7 +10,10 @@ function multiply(a: number, b: number): [high: number, low: number] {
 /** Four 32-bit words of a counter. */
 export type Counter = readonly [number, number, number, number];
 
-/** Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four random words, a pure function of counter and key. */
+/**
+ * Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four random words, a pure function of
+ * counter and key.
+ */
 export function philox(counter: Counter, key: readonly [number, number]): Counter {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;

@@ -17,9 +17,15 @@ export interface SamplingOptions {
   topP?: number;
 }
 
-/** @throws {ConfigError} for a value out of range */
+/**
+ * The options with their defaults filled in.
+ *
+ * @throws {ConfigError} for a value out of range
+ */
 export function checkSampling({ temperature = 1, topK = 0, topP = 1 }: SamplingOptions): Required<SamplingOptions> {
-  if (!(temperature >= 0 && temperature < Infinity)) throw new ConfigError(`temperature: expected a number of at least 0, got ${temperature}`);
+  if (!(temperature >= 0 && temperature < Infinity)) {
+    throw new ConfigError(`temperature: expected a number of at least 0, got ${temperature}`);
+  }
   if (!Number.isInteger(topK) || topK < 0) throw new ConfigError(`topK: expected a whole number of at least 0, got ${topK}`);
   if (!(topP > 0 && topP <= 1)) throw new ConfigError(`topP: expected a number in (0, 1], got ${topP}`);
   return { temperature, topK, topP };
@@ -42,7 +48,9 @@ export interface Sampled {
  * @param uniforms one number in [0, 1) a row; unused at temperature 0
  * @param excluded token ids that row i cannot draw
  */
-export function sample(logits: Tensor, options: Required<SamplingOptions>, uniforms: readonly number[], excluded: readonly (readonly number[])[]): Sampled {
+export function sample(
+  logits: Tensor, options: Required<SamplingOptions>, uniforms: readonly number[], excluded: readonly (readonly number[])[],
+): Sampled {
   const { temperature, topK, topP } = options;
   const scaled = temperature === 0 || temperature === 1 ? logits.to("float32") : logits.to("float32").div(temperature);
   let allowed = scaled;

@@ -50,7 +50,8 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   backward(loss: Tensor): number {
     const value = loss.item();
     if (!Number.isFinite(value)) {
-      const remedy = this.numSteps === 0 ? "nothing is trained yet, so the model that training starts from is damaged" : "lower the learning rate";
+      const remedy =
+        this.numSteps === 0 ? "nothing is trained yet, so the model that training starts from is damaged" : "lower the learning rate";
       throw new TrainingError(`the loss became ${value} at step ${this.numSteps + 1}; ${remedy}`);
     }
     loss.backward();
@@ -66,7 +67,9 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   step(learningRate: number): number {
     const norm = clipGradients(this.model.blocks, this.#gradientClip);
     if (!Number.isFinite(norm)) {
-      throw new TrainingError(`the gradient's norm became ${norm} at step ${this.numSteps + 1}; lower the learning rate, or train in float32`);
+      throw new TrainingError(
+        `the gradient's norm became ${norm} at step ${this.numSteps + 1}; lower the learning rate, or train in float32`,
+      );
     }
     this.#optimizer.step(learningRate);
     this.model.zeroGradients();

@@ -6,7 +6,7 @@ import { indices, zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { openCheckpoint } from "./checkpoint-source.ts";
 import type { ForwardOptions } from "./decoder.ts";
-import type { CheckpointEntry } from "./families/family.ts";
+import { type CheckpointEntry, HEAD_NAME, SCORE_NAME } from "./families/family.ts";
 import { type AttentionMask, type PackedRows, packRows, type TokenBatch, unpad } from "./packing.ts";
 import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
 import { type TokenLogprobs, tokenLogprobs } from "./token-logprobs.ts";
@@ -21,8 +21,6 @@ export interface ScoreOptions {
   entropies?: boolean;
 }
 
-const HEAD_NAME = "lm_head.weight";
-
 /** A decoder with a language-model head. */
 export class CausalLM extends PretrainedModel {
   /** The head's own matrix, or undefined where it multiplies by the token table. */
@@ -31,7 +29,8 @@ export class CausalLM extends PretrainedModel {
   constructor(parts: ModelParts) {
     super(parts);
     const { vocabSize, embedding, tiesEmbeddings } = parts.spec;
-    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", [{ name: "weight", shape: [vocabSize, embedding.size] }], parts.dtype);
+    const weight = { name: "weight", shape: [vocabSize, embedding.size] };
+    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", [weight], parts.dtype);
   }
 
   /**
@@ -41,12 +40,14 @@ export class CausalLM extends PretrainedModel {
    */
   static async load(path: string, options: LoadOptions = {}): Promise<CausalLM> {
     const source = await openCheckpoint(path);
-    if (source.names().includes("score.weight")) {
-      throw new CheckpointError(`${path}: has a "score.weight": it is a reward model, where a language model is expected`);
+    if (source.names().includes(SCORE_NAME)) {
+      throw new CheckpointError(`${path}: has a "${SCORE_NAME}": it is a reward model, where a language model is expected`);
     }
     const model = new CausalLM(partsOf(source, options));
     checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (name === HEAD_NAME && !model.head));
-    if (!model.head && source.names().includes(HEAD_NAME)) checkTied(path, source.read(HEAD_NAME), source.read(model.entries[0]?.name ?? ""));
+    if (!model.head && source.names().includes(HEAD_NAME)) {
+      checkTied(path, source.read(HEAD_NAME), source.read(model.entries[0]?.name ?? ""));
+    }
     model.fill(source);
     return model;
   }
@@ -90,7 +91,9 @@ export class CausalLM extends PretrainedModel {
    * Log-probability of each token after the tokens before it: entry [i, t] is that of token t + 1. [batch, seq - 1]
    * float32, nats, with gradient; 0 where token t + 1 or all before it are masked.
    */
-  logprobs(tokens: TokenBatch, { attentionMask, ...options }: { attentionMask?: AttentionMask } & Pick<ScoreOptions, "temperature"> = {}): Tensor {
+  logprobs(
+    tokens: TokenBatch, { attentionMask, ...options }: { attentionMask?: AttentionMask } & Pick<ScoreOptions, "temperature"> = {},
+  ): Tensor {
     const batch = unpad(tokens, attentionMask);
     const { logprobs } = this.tokenLogprobs(batch.rows, options);
     const places: number[] = [];
@@ -125,7 +128,10 @@ export class CausalLM extends PretrainedModel {
     return tokenLogprobs({ hidden, weight: this.headWeight, targets: indices(targets), temperature, entropies });
   }
 
-  /** Mean negative log-likelihood of each token after those before it, over all counted tokens: [] float32, nats per token, with gradient. */
+  /**
+   * Mean negative log-likelihood of each token after those before it, over all counted tokens: [] float32, nats per token, with
+   * gradient. Makes the parameters train.
+   */
   loss(tokens: TokenBatch, { attentionMask }: { attentionMask?: AttentionMask } = {}): Tensor {
     this.enableGradients();
     return this.tokenLogprobs(unpad(tokens, attentionMask).rows).logprobs.mean().neg();
@@ -141,6 +147,9 @@ export class CausalLM extends PretrainedModel {
 function checkTied(path: string, head: Tensor, table: Tensor): void {
   const same = head.shape.join() === table.shape.join() && noGrad(() => head.equal(table).all().item()) === 1;
   if (same) return;
-  throw new CheckpointError(`${path}: "${HEAD_NAME}" differs from the token table although config.json says "tie_word_embeddings": true; set it to false if the head is its own matrix`);
+  throw new CheckpointError(
+    `${path}: "${HEAD_NAME}" differs from the token table although config.json says "tie_word_embeddings": true; ` +
+      "set it to false if the head is its own matrix",
+  );
 }
 

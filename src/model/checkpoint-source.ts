@@ -5,7 +5,7 @@ import type { DType } from "../native/binding.ts";
 import { fromData } from "../tensor/create.ts";
 import { SafetensorsFile } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { ModelConfig } from "./families/family.ts";
+import { HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
 import { openGguf } from "./gguf/checkpoint.ts";
 
 /** A pretrained model on disk, whatever its format: what a Hugging Face folder says, and its tensors by their names there. */
@@ -26,7 +26,13 @@ export interface CheckpointSource {
   close(): void;
 }
 
-const companionNames = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json"];
+const companionNames = [
+  "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt",
+  "added_tokens.json",
+];
+
+/** What to give instead of a path that holds no model. */
+const expectedModel = "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file";
 
 /**
  * Opens a Hugging Face folder (`config.json` with one or several `.safetensors`) or a `.gguf` file.
@@ -34,14 +40,14 @@ const companionNames = ["tokenizer.json", "tokenizer_config.json", "special_toke
  * @throws {CheckpointError} when it is neither, or incomplete; pickled weights (`.bin`) are never opened
  */
 export async function openCheckpoint(path: string): Promise<CheckpointSource> {
-  if (!existsSync(path)) throw new CheckpointError(`${path}: no such folder or file; give a Hugging Face folder (config.json, model.safetensors) or a .gguf file`);
+  if (!existsSync(path)) throw new CheckpointError(`${path}: no such folder or file; ${expectedModel}`);
   if (statSync(path).isDirectory()) return openFolder(path);
   if (path.endsWith(".gguf")) return openGgufSource(path);
-  throw new CheckpointError(`${path}: a file that is no .gguf; give a Hugging Face folder (config.json, model.safetensors) or a .gguf file`);
+  throw new CheckpointError(`${path}: a file that is no .gguf; ${expectedModel}`);
 }
 
 /** Parses a JSON file that must hold an object. */
-export function readJsonObject(path: string): ModelConfig {
+function readJsonObject(path: string): ModelConfig {
   let value: unknown;
   try {
     value = JSON.parse(readFileSync(path, "utf8"));
@@ -54,7 +60,7 @@ export function readJsonObject(path: string): ModelConfig {
 
 /** What a model with a head puts before its decoder's names; files of a decoder alone (LlamaModel, old OPT files) lack it. */
 const DECODER_PREFIX = "model.";
-const headNames = ["lm_head.weight", "score.weight"];
+const headNames = [HEAD_NAME, SCORE_NAME];
 
 /** A tensor's file, and its name there. */
 interface StoredTensor {
@@ -64,7 +70,9 @@ interface StoredTensor {
 
 function openFolder(path: string): CheckpointSource {
   const configFile = join(path, "config.json");
-  if (!existsSync(configFile)) throw new CheckpointError(`${path}: has no config.json; a Hugging Face model folder has one beside its weights`);
+  if (!existsSync(configFile)) {
+    throw new CheckpointError(`${path}: has no config.json; a Hugging Face model folder has one beside its weights`);
+  }
   const files = weightFiles(path).map((file) => new SafetensorsFile(join(path, file)));
   const isBare = !files.some((file) => file.names().some((name) => name.startsWith(DECODER_PREFIX)));
   const owners = new Map<string, StoredTensor>();
@@ -83,6 +91,7 @@ function openFolder(path: string): CheckpointSource {
   };
   const shape = (name: string): number[] => owner(name).file.shape(owner(name).storedName);
   const generationFile = join(path, "generation_config.json");
+  const presentNames = companionNames.filter((name) => existsSync(join(path, name)));
   const largest = [...owners.keys()].reduce<string | undefined>((best, name) => {
     const size = (candidate: string) => shape(candidate).reduce((product, n) => product * n, 1);
     return best === undefined || size(name) > size(best) ? name : best;
@@ -91,7 +100,7 @@ function openFolder(path: string): CheckpointSource {
     path,
     config: readJsonObject(configFile),
     generationConfig: existsSync(generationFile) ? readJsonObject(generationFile) : {},
-    companions: new Map(companionNames.filter((name) => existsSync(join(path, name))).map((name) => [name, readFileSync(join(path, name), "utf8")])),
+    companions: new Map(presentNames.map((name) => [name, readFileSync(join(path, name), "utf8")])),
     dtype: largest === undefined ? undefined : owner(largest).file.dtype(owner(largest).storedName),
     names: () => [...owners.keys()],
     shape,
@@ -108,13 +117,18 @@ function weightFiles(path: string): string[] {
     if (typeof map !== "object" || map === null) throw new CheckpointError(`${indexFile}: has no "weight_map"`);
     const files = [...new Set(Object.values(map).map(String))];
     const missing = files.filter((file) => !existsSync(join(path, file)));
-    if (missing.length > 0) throw new CheckpointError(`${path}: ${missing.length} of ${files.length} shards are missing, the first is ${missing[0]}; download the model again`);
+    if (missing.length > 0) {
+      throw new CheckpointError(
+        `${path}: ${missing.length} of ${files.length} shards are missing, the first is ${missing[0]}; download the model again`,
+      );
+    }
     return files;
   }
   const pickled = existsSync(join(path, "pytorch_model.bin")) || existsSync(join(path, "pytorch_model.bin.index.json"));
   throw new CheckpointError(
     pickled
-      ? `${path}: has pickled weights only (pytorch_model.bin), which can run code when opened and are never loaded; convert them to safetensors`
+      ? `${path}: has pickled weights only (pytorch_model.bin), which can run code when opened and are never loaded; ` +
+          "convert them to safetensors"
       : `${path}: has no model.safetensors (nor model.safetensors.index.json with shards)`,
   );
 }

@@ -47,7 +47,8 @@ export class Decoder {
   }
 
   /** Hidden states of packed sequences: [total, embedding size], after the final norm and projection. */
-  forward(rows: PackedRows, { runner = plainRunner, attention = packedAttention(rows.offsets), product = linear }: ForwardOptions = {}): Tensor {
+  forward(rows: PackedRows, options: ForwardOptions = {}): Tensor {
+    const { runner = plainRunner, attention = packedAttention(rows.offsets), product = linear } = options;
     let x = runner.run(this.embedding, (tokens) => this.#embed(tokens, rows.positions), rows.tokens);
     const { positions } = this.spec;
     const pass = { rotary: positions.kind === "rotary" ? rotaryTables(positions, rows.positions, x) : undefined, attention, product };

@@ -20,7 +20,11 @@ export interface PackedRows {
   offsets: readonly number[];
 }
 
-/** Packs sequences; every one must have a token. */
+/**
+ * Packs sequences.
+ *
+ * @throws {RangeError} for a sequence without tokens
+ */
 export function packRows(rows: readonly (readonly number[])[]): PackedRows {
   const offsets = [0];
   const positions: number[] = [];
@@ -56,8 +60,14 @@ export function unpad(tokens: TokenBatch, attentionMask?: AttentionMask): Unpadd
   const places: number[] = [];
   const rows = grid.map((row, i) => {
     const counted = mask?.[i];
-    if (row.length !== width) throw new RangeError(`row ${i} has ${row.length} tokens, row 0 has ${width}: pad the rows to one length and pass an attentionMask`);
-    if (counted && counted.length !== width) throw new RangeError(`attentionMask row ${i} has ${counted.length} entries, its tokens ${width}`);
+    if (row.length !== width) {
+      throw new RangeError(
+        `row ${i} has ${row.length} tokens, row 0 has ${width}: pad the rows to one length and pass an attentionMask`,
+      );
+    }
+    if (counted && counted.length !== width) {
+      throw new RangeError(`attentionMask row ${i} has ${counted.length} entries, its tokens ${width}`);
+    }
     return row.filter((_, j) => {
       if (counted && !counted[j]) return false;
       places.push(i * width + j);
@@ -70,7 +80,9 @@ export function unpad(tokens: TokenBatch, attentionMask?: AttentionMask): Unpadd
 function toRows(batch: TokenBatch | AttentionMask): number[][] {
   if (batch instanceof Tensor) {
     const [height, width] = batch.shape;
-    if (batch.shape.length !== 2 || height === undefined || width === undefined) throw new RangeError(`expected [batch, seq], got ${batch}`);
+    if (batch.shape.length !== 2 || height === undefined || width === undefined) {
+      throw new RangeError(`expected [batch, seq], got ${batch}`);
+    }
     const numbers = batch.numbers();
     return Array.from({ length: height }, (_, i) => numbers.slice(i * width, (i + 1) * width));
   }

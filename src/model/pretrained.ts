@@ -20,10 +20,11 @@ import type { DecoderSpec } from "./spec.ts";
 export interface LoadOptions {
   /** Default "auto": bfloat16 where the processor computes it in hardware, float32 elsewhere. */
   dtype?: "auto" | "float32" | "bfloat16";
-  /** Default "auto", which is the CPU: CUDA arrives with its own engine. */
+  /** Default "auto", which is the CPU; "cuda" is refused in this version. */
   device?: "auto" | "cpu" | "cuda";
 }
 
+/** What a model is made of, without its weights. */
 export interface ModelParts {
   family: Family;
   spec: DecoderSpec;
@@ -74,7 +75,7 @@ export abstract class PretrainedModel {
   get spec(): DecoderSpec { return this.decoder.spec; }
   /** Number of parameters, padding left out. */
   get numParameters(): number {
-    return this.blocks.reduce((sum, block) => sum + block.leafNames.reduce((n, leaf) => n + block.shapeOf(leaf).reduce((a, b) => a * b, 1), 0), 0);
+    return this.blocks.reduce((sum, block) => sum + block.numParameters, 0);
   }
 
   /** Makes all parameters train; `loss` does it by itself. */
@@ -195,24 +196,28 @@ export function checkLengths(model: PretrainedModel, rows: readonly (readonly nu
   for (const [i, row] of rows.entries()) {
     if (row.length > maxPositions) throw new RangeError(`row ${i} has ${row.length} tokens, the model's context is ${maxPositions}`);
     const bad = row.find((token) => !(token >= 0 && token < vocabSize));
-    if (bad !== undefined) throw new RangeError(`row ${i} has token ${bad}, the vocabulary ends at ${vocabSize - 1}: was another model's tokenizer used?`);
+    if (bad !== undefined) {
+      throw new RangeError(
+        `row ${i} has token ${bad}, the vocabulary ends at ${vocabSize - 1}: was another model's tokenizer used?`,
+      );
+    }
   }
 }
 
 /** The decoder's block that an entry names. */
 export function decoderBlock(model: PretrainedModel, block: CheckpointEntry["block"]): ParameterBlock {
-  const { decoder } = model;
-  const found = block === "embedding" ? decoder.embedding : block === "final" ? decoder.final : typeof block === "number" ? decoder.layers[block] : undefined;
+  const { embedding, layers, final } = model.decoder;
+  const found = typeof block === "number" ? layers[block] : block === "embedding" ? embedding : block === "final" ? final : undefined;
   if (!found) throw new Error(`internal: the decoder has no block "${block}"`);
   return found;
 }
 
-/** What a model is made of, read from a checkpoint. */
+/** The parts of the model that a checkpoint describes. */
 export function partsOf(source: CheckpointSource, options: LoadOptions): ModelParts {
   const family = familyOf(source.config, source.path);
   const dtype = resolveDtype(options);
   return {
-    family, spec: family.spec(source.config), config: source.config, generationConfig: source.generationConfig, companions: source.companions,
-    dtype, savedDtype: source.dtype ?? dtype,
+    family, spec: family.spec(source.config), config: source.config, generationConfig: source.generationConfig,
+    companions: source.companions, dtype, savedDtype: source.dtype ?? dtype,
   };
 }

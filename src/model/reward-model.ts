@@ -5,7 +5,7 @@ import { noGrad } from "../tensor/autograd.ts";
 import { Generator, indices, randn } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { openCheckpoint } from "./checkpoint-source.ts";
-import type { CheckpointEntry, ModelConfig } from "./families/family.ts";
+import { type CheckpointEntry, HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
 import { type AttentionMask, packRows, type TokenBatch, unpad } from "./packing.ts";
 import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
 
@@ -14,8 +14,6 @@ export interface ScoreScale {
   mean: number;
   std: number;
 }
-
-const SCORE_NAME = "score.weight";
 
 /** A decoder with a score for every position: the reward model (last position) and the critic (every position). */
 export class RewardModel extends PretrainedModel {
@@ -38,7 +36,9 @@ export class RewardModel extends PretrainedModel {
   static async load(path: string, options: LoadOptions = {}): Promise<RewardModel> {
     const source = await openCheckpoint(path);
     if (!source.names().includes(SCORE_NAME)) {
-      throw new CheckpointError(`${path}: has no "${SCORE_NAME}": it is no reward model; train one with "tschat reward", or start one from a language model`);
+      throw new CheckpointError(
+        `${path}: has no "${SCORE_NAME}": it is no reward model; train one with "tschat reward", or start one from a language model`,
+      );
     }
     const model = new RewardModel(partsOf(source, options), scaleOf(source.config, path));
     checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true);
@@ -54,17 +54,21 @@ export class RewardModel extends PretrainedModel {
     const source = await openCheckpoint(path);
     const model = new RewardModel(partsOf(source, options));
     const decoderEntries = model.entries.filter((entry) => entry.name !== SCORE_NAME);
-    checkTensors(source, decoderEntries, (name) => model.family.isComputed?.(name) === true || name === "lm_head.weight" || name === SCORE_NAME);
+    checkTensors(source, decoderEntries, (name) => model.family.isComputed?.(name) === true || [HEAD_NAME, SCORE_NAME].includes(name));
     model.fill(source, decoderEntries);
     const { head } = options, width = model.spec.embedding.size;
-    if (head !== "zero") noGrad(() => model.score.leaf("weight").copy_(randn([1, width], new Generator(head.seed)).mul((width + 1) ** -0.5)));
+    if (head !== "zero") {
+      const drawn = randn([1, width], new Generator(head.seed)).mul((width + 1) ** -0.5);
+      noGrad(() => model.score.leaf("weight").copy_(drawn));
+    }
     return model;
   }
 
   get architecture(): string { return `${this.family.className}ForSequenceClassification`; }
   get blocks(): readonly ParameterBlock[] { return [...this.decoder.blocks, this.score]; }
   get entries(): readonly CheckpointEntry[] {
-    return [...this.family.entries(this.spec), { name: SCORE_NAME, shape: [1, this.spec.embedding.size], block: "score", leaf: "weight", row: 0 }];
+    const score: CheckpointEntry = { name: SCORE_NAME, shape: [1, this.spec.embedding.size], block: "score", leaf: "weight", row: 0 };
+    return [...this.family.entries(this.spec), score];
   }
   protected blockOf({ block }: CheckpointEntry): ParameterBlock {
     return block === "score" ? this.score : decoderBlock(this, block);
@@ -73,16 +77,15 @@ export class RewardModel extends PretrainedModel {
   /** Scaled scores at every position of unpadded rows, packed: [total] float32, with gradient. */
   values(rows: readonly (readonly number[])[]): Tensor {
     checkLengths(this, rows);
-    const hidden = this.decoder.forward(packRows(rows), { runner: this.runner });
-    return this.#scaled(linear(hidden.to("float32"), this.score.leaf("weight").to("float32")).squeeze(1));
+    return this.#scoresOf(this.decoder.forward(packRows(rows), { runner: this.runner }));
   }
 
   /** Scaled score of each unpadded row, read at its last token: [batch] float32, with gradient. */
   scoreRows(rows: readonly (readonly number[])[]): Tensor {
     checkLengths(this, rows);
     const packed = packRows(rows);
-    const last = this.decoder.forward(packed, { runner: this.runner }).indexSelect(0, indices(packed.offsets.slice(1).map((end) => end - 1)));
-    return this.#scaled(linear(last.to("float32"), this.score.leaf("weight").to("float32")).squeeze(1));
+    const lasts = indices(packed.offsets.slice(1).map((end) => end - 1));
+    return this.#scoresOf(this.decoder.forward(packed, { runner: this.runner }).indexSelect(0, lasts));
   }
 
   /** Scaled score of each row of a padded batch, read at its last counted token: [batch] float32. */
@@ -100,14 +103,20 @@ export class RewardModel extends PretrainedModel {
     const ends = [this.generationConfig.eos_token_id, this.config.eos_token_id].flat();
     if (typeof padTokenId !== "number" || ends.includes(padTokenId)) {
       throw new ConfigError(
-        `${dir}: a reward model needs a pad token that is not its end token, found ${JSON.stringify(padTokenId) ?? "none"}; pass padTokenId (Tokenizer.padTokenId is one)`,
+        `${dir}: a reward model needs a pad token that is not its end token, found ${JSON.stringify(padTokenId) ?? "none"}; ` +
+          "pass padTokenId (Tokenizer.padTokenId is one)",
       );
     }
-    this.config = { ...this.config, num_labels: 1, id2label: { 0: "LABEL_0" }, label2id: { LABEL_0: 0 }, pad_token_id: padTokenId, tschat: { scoreScale: this.scale } };
+    this.config = {
+      ...this.config, num_labels: 1, id2label: { 0: "LABEL_0" }, label2id: { LABEL_0: 0 }, pad_token_id: padTokenId,
+      tschat: { scoreScale: this.scale },
+    };
     await super.save(dir, options);
   }
 
-  #scaled(scores: Tensor): Tensor {
+  /** hidden [n, embedding size] -> scaled scores [n] float32 */
+  #scoresOf(hidden: Tensor): Tensor {
+    const scores = linear(hidden.to("float32"), this.score.leaf("weight").to("float32")).squeeze(1);
     const { mean, std } = this.scale;
     return mean === 0 && std === 1 ? scores : scores.sub(mean).div(std);
   }

@@ -45,8 +45,3 @@ export interface DecoderSpec {
   /** The head multiplies by the token table instead of a matrix of its own. */
   tiesEmbeddings: boolean;
 }
-
-/** Width of what `Decoder.forward` returns: what the head and a score head multiply. */
-export function outputSize(spec: DecoderSpec): number {
-  return spec.embedding.size;
-}

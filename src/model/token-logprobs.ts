@@ -7,6 +7,7 @@ import { tidy } from "../tensor/tidy.ts";
 /** Logits held at a time, in elements: 64 MiB in float32. The whole [tokens, vocab] is never built. */
 const LOGITS_PER_CHUNK = 2 ** 24;
 
+/** What log-probabilities are computed from. */
 export interface TokenLogprobsInput {
   /** [n, width] hidden states, each the one that predicts the target beside it, with or without gradient. */
   hidden: Tensor;
@@ -20,6 +21,7 @@ export interface TokenLogprobsInput {
   entropies?: boolean | undefined;
 }
 
+/** How likely each given token was, and how open the choice. */
 export interface TokenLogprobs {
   /** [n] float32, nats, with gradient where the inputs have one. */
   logprobs: Tensor;

@@ -27,7 +27,8 @@ export function attendPacked(offsets: readonly number[], q: Tensor, k: Tensor, v
   const lengths = offsets.slice(1).map((end, i) => end - (offsets[i] ?? 0));
   const sequences = (x: Tensor) => x.unsqueeze(0).transpose(1, 2).split(lengths, 2); // [1, heads, seq, headDim] each
   const keys = sequences(expandHeads(k, heads)), values = sequences(expandHeads(v, heads));
-  const parts = sequences(q).map((queries, i) => causalAttention(queries, keys[i] as Tensor, values[i] as Tensor, scale).squeeze(0).transpose(0, 1));
+  const parts = sequences(q).map((queries, i) =>
+    causalAttention(queries, keys[i] as Tensor, values[i] as Tensor, scale).squeeze(0).transpose(0, 1));
   return (parts.length === 1 && parts[0] ? parts[0] : cat(parts)).reshape([total, heads * headDim]);
 }
 

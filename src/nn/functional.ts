@@ -2,7 +2,8 @@ import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 const op = {
-  linear: operator("linear"), linearSmall: operator("tschat::linear_small"), embedding: operator("embedding"), rmsNorm: operator("rms_norm"), layerNorm: operator("layer_norm"),
+  linear: operator("linear"), linearSmall: operator("tschat::linear_small"), embedding: operator("embedding"),
+  rmsNorm: operator("rms_norm"), layerNorm: operator("layer_norm"),
   silu: operator("silu"), gelu: operator("gelu"), relu: operator("relu"), attention: operator("scaled_dot_product_attention"),
   roll: operator("roll"), addcmul: operator("addcmul"), indexCopy: operator("index_copy"), bmm: operator("bmm"),
 };
@@ -38,6 +39,7 @@ export function layerNorm(x: Tensor, weight: Tensor | undefined, bias: Tensor | 
 /** The nonlinearities that decoders use. "gelu" is exact, "gelu-tanh" its tanh approximation. */
 export type Activation = "silu" | "gelu" | "gelu-tanh" | "relu";
 
+/** The activation of every element, in the dtype of `x`. */
 export function activate(x: Tensor, activation: Activation): Tensor {
   switch (activation) {
     case "silu": return new Tensor(op.silu(x.handle));

@@ -50,9 +50,8 @@ export class ParameterBlock {
     for (const leaf of this.#placements.keys()) this.#leaves.set(leaf, this.viewOf(this.flat, leaf));
   }
 
-  get leafNames(): string[] { return [...this.#placements.keys()]; }
-  has(name: string): boolean { return this.#placements.has(name); }
-  shapeOf(name: string): readonly number[] { return this.#placement(name).shape; }
+  /** Number of parameters, padding left out. */
+  get numParameters(): number { return [...this.#placements.values()].reduce((sum, { size }) => sum + size, 0); }
 
   /** The leaf that autograd sees. */
   leaf(name: string): Tensor {

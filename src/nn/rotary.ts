@@ -10,7 +10,10 @@ export type RotaryScaling =
   /** Llama 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between. */
   | { kind: "llama3"; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositions: number }
   /** YaRN (arXiv:2309.00071): a ramp over dimensions, and attention scaled by `attentionFactor`. */
-  | { kind: "yarn"; factor: number; betaFast: number; betaSlow: number; originalMaxPositions: number; attentionFactor: number; truncate: boolean };
+  | {
+      kind: "yarn"; factor: number; betaFast: number; betaSlow: number; originalMaxPositions: number; attentionFactor: number;
+      truncate: boolean;
+    };
 
 /** Rotary position embedding (arXiv:2104.09864) over the first `dims` of each head, halves rotated against each other. */
 export interface RotarySpec {
@@ -43,7 +46,8 @@ export function rotaryFrequencies({ dims, theta, scaling }: RotarySpec): number[
     case "yarn": {
       const { factor, betaFast, betaSlow, originalMaxPositions, truncate } = scaling;
       // The dimension whose wavelength fits `rotations` times into the original length.
-      const dimensionOf = (rotations: number) => (dims * Math.log(originalMaxPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+      const dimensionOf = (rotations: number) =>
+        (dims * Math.log(originalMaxPositions / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
       const fast = dimensionOf(betaFast), slow = dimensionOf(betaSlow);
       const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
       const high = Math.min(truncate ? Math.ceil(slow) : slow, dims - 1);

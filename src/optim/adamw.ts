@@ -20,7 +20,10 @@ export interface AdamWOptions {
 /** What AdamW keeps of one block: [elements] float32 each. */
 export interface BlockState {
   block: ParameterBlock;
-  /** The parameters in float32: the block's own buffer when the model runs in float32, else a copy that is rounded into it after each step. */
+  /**
+   * The parameters in float32: the block's own buffer when the model runs in float32, else a copy that is rounded into it after
+   * each step.
+   */
   master: Tensor;
   mean: Tensor;
   meanOfSquares: Tensor;

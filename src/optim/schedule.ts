@@ -1,6 +1,7 @@
 /** How the learning rate goes after warm-up. */
 export type Schedule = "cosine" | "linear" | "constant";
 
+/** Where the learning rate is on its way. */
 export interface ScheduleOptions {
   schedule: Schedule;
   /** Steps in which the rate rises linearly from 0. */

@@ -18,10 +18,10 @@ const REQUIRED_ERRORS = 3;
  */
 export async function quickstart(config: QuickstartConfig, runStep: RunStep): Promise<QuickstartSummary & PipelineSummary> {
   const data = (name: string) => join(dataFolder, `${name}.jsonl`);
+  const { model, output, seed, device, threads, force } = config;
   const train = resolveTrain({
     flags: {
-      ...Object.fromEntries(Object.entries({ model: config.model, output: config.output, seed: config.seed, device: config.device, threads: config.threads, force: config.force })
-        .filter(([, value]) => value !== undefined)),
+      model, output, seed, device, force, ...(threads === undefined ? {} : { threads }),
       data: [data("preferences")], evalData: data("preferences-heldout"),
       "sft.data": [data("demonstrations")], "sft.evalData": data("demonstrations-heldout"),
       ...settings,
@@ -33,7 +33,9 @@ export async function quickstart(config: QuickstartConfig, runStep: RunStep): Pr
   const { mean, standardError } = summary.ppo.rewardDifference;
   const rewardRose = mean > REQUIRED_ERRORS * standardError;
   process.stdout.write(`\n${pipelineReport(summary, train.ppo.output)}\n`);
-  if (!rewardRose) process.stdout.write(`\nThe reward did not rise by ${REQUIRED_ERRORS} standard errors: something is wrong with this run.\n`);
+  if (!rewardRose) {
+    process.stdout.write(`\nThe reward did not rise by ${REQUIRED_ERRORS} standard errors: something is wrong with this run.\n`);
+  }
   return { ...summary, rewardRose };
 }
 

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { formatDuration, table } from "../metrics/format.ts";
 import type { MeanWithError } from "../ppo/evaluate.ts";
-import type { AnswerPair } from "../ppo/train.ts";
+import type { AnswerPair, PolicyFigures } from "../ppo/train.ts";
 import type { PipelineSummary } from "./train.ts";
 
 /**
@@ -12,8 +12,14 @@ import type { PipelineSummary } from "./train.ts";
 export function pipelineReport(summary: PipelineSummary, lastStep: string): string {
   const { sft, reward, ppo } = summary;
   const rows: string[][] = [];
-  if (sft) rows.push(["SFT: perplexity of demonstrations", sft.perplexityBefore.toFixed(2), sft.perplexityAfter.toFixed(2), formatDuration(sft.seconds)]);
-  if (reward) rows.push(["Reward model: accuracy on pairs", percent(reward.accuracyBefore), percent(reward.accuracyAfter), formatDuration(reward.seconds)]);
+  if (sft) {
+    const { perplexityBefore, perplexityAfter, seconds } = sft;
+    rows.push(["SFT: perplexity of demonstrations", perplexityBefore.toFixed(2), perplexityAfter.toFixed(2), formatDuration(seconds)]);
+  }
+  if (reward) {
+    const { accuracyBefore, accuracyAfter, seconds } = reward;
+    rows.push(["Reward model: accuracy on pairs", percent(accuracyBefore), percent(accuracyAfter), formatDuration(seconds)]);
+  }
   if (ppo) {
     const { before, after } = ppo;
     rows.push(
@@ -21,14 +27,15 @@ export function pipelineReport(summary: PipelineSummary, lastStep: string): stri
       ["PPO: KL to the SFT model, nats per answer", withError(before.kl), withError(after.kl), ""],
       ["PPO: answer length, tokens", before.responseLength.toFixed(1), after.responseLength.toFixed(1), ""],
       ["PPO: answers that end by themselves", percent(before.finished), percent(after.finished), ""],
-      ["PPO: distinct-1, distinct-2", `${before.distinct1.toFixed(2)}, ${before.distinct2.toFixed(2)}`, `${after.distinct1.toFixed(2)}, ${after.distinct2.toFixed(2)}`, ""],
+      ["PPO: distinct-1, distinct-2", distincts(before), distincts(after), ""],
     );
   }
   const parts = [table(["held-out figure", "before", "after", "time"], rows)];
   if (ppo) {
     const { mean, standardError } = ppo.rewardDifference;
     parts.push(
-      `Reward after minus before, paired over ${ppo.evalPrompts} held-out prompts: ${signed(mean)} +- ${standardError.toFixed(3)} (${(mean / standardError).toFixed(1)} standard errors)`,
+      `Reward after minus before, paired over ${ppo.evalPrompts} held-out prompts: ${signed(mean)} +- ${standardError.toFixed(3)} ` +
+        `(${(mean / standardError).toFixed(1)} standard errors)`,
       ...ppo.examples.map(example),
     );
   }
@@ -47,6 +54,10 @@ function oneLine(text: string): string {
 
 function withError({ mean, standardError }: MeanWithError): string {
   return `${mean.toFixed(3)} +- ${standardError.toFixed(3)}`;
+}
+
+function distincts({ distinct1, distinct2 }: PolicyFigures): string {
+  return `${distinct1.toFixed(2)}, ${distinct2.toFixed(2)}`;
 }
 
 function signed(value: number): string {

@@ -34,7 +34,9 @@ export const ppoFields = {
       above: 0, optional: true,
       help: "KL per answer, in nats, that an adaptive controller of the weight aims at; fixed weight when left out",
     }),
-    klHorizon: integer({ min: 1, optional: true, help: "answers over which the adaptive controller reacts; 10000 when left out; needs --kl-target" }),
+    klHorizon: integer({
+      min: 1, optional: true, help: "answers over which the adaptive controller reacts; 10000 when left out; needs --kl-target",
+    }),
     rewardClip: number({ default: 5, above: 0, help: "scores are clipped to plus and minus this" }),
     // Without it answers grow until they are cut off.
     missingEosPenalty: number({
@@ -69,7 +71,8 @@ export const ppoFields = {
     criticLearningRate: number({ default: 5e-6, min: 0, help: "peak learning rate of the critic" }),
     // A reward model is trained at last tokens only; what its head says in the middle of an answer may be far off.
     criticHead: choice(["reward-model", "zero"], {
-      default: "reward-model", help: "where the critic's head starts: at the reward model's, or at zero, which a short run recovers from faster",
+      default: "reward-model",
+      help: "where the critic's head starts: at the reward model's, or at zero, which a short run recovers from faster",
     }),
     criticWarmupSteps: integer({ default: 0, min: 0, help: "first iterations in which only the critic learns" }),
     schedule: choice(["cosine", "linear", "constant"], {
@@ -113,7 +116,9 @@ export function checkPpoConfig(config: PpoConfig): void {
         `= ${answers}), got ${miniBatchSize}`,
     );
   }
-  if (config.klHorizon !== undefined && config.klTarget === undefined) throw new ConfigError("--kl-horizon: only the adaptive controller uses it; give --kl-target too");
+  if (config.klHorizon !== undefined && config.klTarget === undefined) {
+    throw new ConfigError("--kl-horizon: only the adaptive controller uses it; give --kl-target too");
+  }
   if (minNewTokens > maxNewTokens) {
     throw new ConfigError(`--min-new-tokens: expected at most --max-new-tokens (${maxNewTokens}), got ${minNewTokens}`);
   }

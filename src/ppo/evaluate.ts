@@ -1,3 +1,4 @@
+import { moments } from "../metrics/moments.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import type { Parity } from "./parity.ts";
 import type { Rollout } from "./records.ts";
@@ -32,7 +33,9 @@ const EVALUATION_PROMPTS = 2 ** 31;
 /** Answers the prompts with the actor as it is, and scores the answers. */
 export function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly (readonly number[])[], options: EvaluateOptions): PolicyEvaluation {
   const { tokenizer, generator } = rlhf;
-  const rollout = rollOut(generator, prompts, { ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS });
+  const rollout = rollOut(generator, prompts, {
+    ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS,
+  });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, rewardModel: rlhf.rewardModel };
   const scored = policyScores(models, rollout, { ...options, miniBatchSize: prompts.length });
   const kl = noGrad(() => scored.oldLogprobs.sub(scored.referenceLogprobs).where(rollout.responseMask, 0).sum([1]).numbers());
@@ -45,8 +48,8 @@ export interface MeanWithError {
   standardError: number;
 }
 
+/** The mean of independent values with its standard error; NaN for none, error 0 for one. */
 export function meanWithError(values: readonly number[]): MeanWithError {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1);
+  const { mean, variance } = moments(values);
   return { mean, standardError: Math.sqrt(variance / values.length) };
 }

@@ -28,6 +28,7 @@ export function shapeExperience(scored: Scored, options: ExperienceOptions): Exp
     const scores = missingEosPenalty(scored.scores.clamp(-rewardClip, rewardClip), finished, options.missingEosPenalty);
     const plain = tokenRewards({ logprobs: oldLogprobs, referenceLogprobs, scores, responseMask, klCoef, rewardClip: Infinity, parity });
     const rewards = options.whitenRewards ? scaleToUnitVariance(plain, responseMask) : plain;
-    return { ...scored, rewards, ...estimateAdvantages({ rewards, values, responseMask, gamma, gaeLambda, whiten: options.whitenAdvantages, parity }) };
+    const whiten = options.whitenAdvantages;
+    return { ...scored, rewards, ...estimateAdvantages({ rewards, values, responseMask, gamma, gaeLambda, whiten, parity }) };
   });
 }

@@ -1,6 +1,7 @@
 import type { ConfigOf } from "../config/fields.ts";
 import { completeConfig } from "../config/resolve.ts";
 import { TrainingError } from "../errors.ts";
+import { moments } from "../metrics/moments.ts";
 import { Stopwatch } from "../metrics/stopwatch.ts";
 import { ppoFields, ppoRecipe } from "./config.ts";
 import { shapeExperience } from "./experience.ts";
@@ -14,10 +15,14 @@ import { explainedVariance } from "./whiten.ts";
 
 // All settings of `tschat ppo` but those that say where models, data and results are.
 const {
-  actor: _actor, rewardModel: _rewardModel, data: _data, evalData: _evalData, output: _output, dtype: _dtype, device: _device, ...trainerFields
+  actor: _actor, rewardModel: _rewardModel, data: _data, evalData: _evalData, output: _output, dtype: _dtype, device: _device,
+  ...trainerFields
 } = ppoFields;
 
-/** Settings of the trainer: those of `tschat ppo` that concern the arithmetic; all have its defaults, with parity those of its recipe. */
+/**
+ * Settings of the trainer, by the names and with the defaults of `tschat ppo`, with parity those of its recipe. What concerns
+ * optimizer, schedule and run has no effect here: `RlhfEngine.load` and the caller's loop see to it.
+ */
 export type PpoOptions = Partial<ConfigOf<typeof trainerFields>>;
 
 /** What one call of `trainRlhf` reports. */
@@ -57,22 +62,35 @@ export class PpoTrainer {
   /** Weight of the KL penalty now. */
   get klCoef(): number { return this.#adaptiveKl?.klCoef ?? this.options.klCoef; }
 
-  /** Samples answers to the prompts (token ids), scores them and estimates advantages. */
+  /**
+   * Samples answers to the prompts (token ids), scores them and estimates advantages.
+   *
+   * @throws {GenerationStopped} when `stopRequested` says so
+   * @throws {TrainingError} when a score is not finite
+   */
   generateExperience(prompts: readonly (readonly number[])[], stopRequested?: () => boolean): Experience {
     const { options, rlhf } = this;
     const stopRollout = this.#stopwatch.start("rollout");
-    const rollout = rollOut(rlhf.generator, prompts, { ...options, endToken: rlhf.tokenizer.endOfTurnTokenId, promptsBefore: this.#promptsBefore, stopRequested });
+    const rollout = rollOut(rlhf.generator, prompts, {
+      ...options, endToken: rlhf.tokenizer.endOfTurnTokenId, promptsBefore: this.#promptsBefore, stopRequested,
+    });
     stopRollout(sum(rollout.responses.map((response) => response.length)));
     this.#promptsBefore += prompts.length;
     const stopScoring = this.#stopwatch.start("scoring");
     const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
     const scored = score(models, rollout, options);
     stopScoring(numTokens(scored));
-    if (!scored.scores.isFinite().all().item()) throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);
+    if (!scored.scores.isFinite().all().item()) {
+      throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);
+    }
     return shapeExperience(scored, { ...options, klCoef: this.klCoef });
   }
 
-  /** Updates actor and critic from an experience. */
+  /**
+   * Updates actor and critic from an experience.
+   *
+   * @throws {TrainingError} when a loss or a gradient is not finite, or the actor is not the one that the experience was scored with
+   */
   trainRlhf(experience: Experience, { learningRateFactor = 1, updatesActor = true }: IterationSchedule = {}): TrainResult {
     const { options, rlhf } = this;
     const stopUpdate = this.#stopwatch.start("update");
@@ -98,10 +116,10 @@ export class PpoTrainer {
 function describe(experience: Experience) {
   const { scores, responses, finishReasons, responseMask, oldLogprobs: logprobs, referenceLogprobs } = experience;
   const kl = klStatistics({ logprobs, referenceLogprobs, responseMask });
-  const values = scores.numbers(), mean = sum(values) / values.length;
+  const { mean, variance } = moments(scores.numbers());
   return {
     reward: mean,
-    rewardDeviation: Math.sqrt(sum(values.map((value) => (value - mean) ** 2)) / Math.max(1, values.length - 1)),
+    rewardDeviation: Math.sqrt(variance),
     kl: kl.perSequence.item(), klPerToken: kl.perToken.item(), k3PerToken: kl.k3.item(), negativeKlFraction: kl.negativeFraction.item(),
     responseLength: sum(responses.map((response) => response.length)) / responses.length,
     finished: finishReasons.filter((reason) => reason === "eos").length / finishReasons.length,

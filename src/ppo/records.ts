@@ -4,7 +4,10 @@ import type { Tensor } from "../tensor/tensor.ts";
 /**
  * Sampled answers. Example: prompt 5 6, answers 7 8 2 and 9 (cut off), end token 2:
  *
- *     { prompts: [[5, 6], [5, 6]], responses: [[7, 8, 2], [9]], responseMask: [[1, 1, 1], [1, 0, 0]], finishReasons: ["eos", "length"], endToken: 2 }
+ *     {
+ *       prompts: [[5, 6], [5, 6]], responses: [[7, 8, 2], [9]], responseMask: [[1, 1, 1], [1, 0, 0]],
+ *       finishReasons: ["eos", "length"], endToken: 2,
+ *     }
  */
 export interface Rollout {
   readonly prompts: readonly (readonly number[])[];

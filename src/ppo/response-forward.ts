@@ -3,6 +3,7 @@ import type { RewardModel } from "../model/reward-model.ts";
 import { indexCopy } from "../nn/functional.ts";
 import { indices, zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Rollout } from "./records.ts";
 
 /** Rows of one forward: prompts with their responses. */
 export interface ForwardRows {
@@ -10,6 +11,16 @@ export interface ForwardRows {
   readonly responses: readonly (readonly number[])[];
   /** Width of the grids that come out. */
   readonly width: number;
+}
+
+/** Rows of a rollout, as one forward takes them. */
+export function pickRows({ prompts, responses, responseMask }: Rollout, rows: readonly number[]): ForwardRows {
+  return { prompts: rows.map((i) => prompts[i] ?? []), responses: rows.map((i) => responses[i] ?? []), width: responseMask.shape[1] ?? 0 };
+}
+
+/** Each prompt with its response. */
+export function joined({ prompts, responses }: Pick<ForwardRows, "prompts" | "responses">): number[][] {
+  return prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]);
 }
 
 /** [rows, width] float32 each; 0 behind a response. */
@@ -24,16 +35,19 @@ export interface ResponseLogprobs {
 export function responseLogprobs(
   model: CausalLM, { prompts, responses, width }: ForwardRows, options: { temperature: number; entropies?: boolean },
 ): ResponseLogprobs {
-  const rows = prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]);
+  const rows = joined({ prompts, responses });
   const counts = rows.map((row, i) => row.map((_, t) => t >= (prompts[i]?.length ?? 0)));
   const packed = model.tokenLogprobs(rows, { counts, temperature: options.temperature, entropies: options.entropies ?? false });
   const toGrid = (x: Tensor) => scatter(x, responses, width);
   return { logprobs: toGrid(packed.logprobs), entropies: packed.entropies && toGrid(packed.entropies) };
 }
 
-/** Value before every response token: the critic's output at the token in front of it, [rows, width] float32, with gradient where it trains. */
+/**
+ * Value before every response token: the critic's output at the token in front of it, [rows, width] float32, with gradient where
+ * it trains.
+ */
 export function responseValues(critic: RewardModel, { prompts, responses, width }: ForwardRows): Tensor {
-  const rows = prompts.map((prompt, i) => [...prompt, ...(responses[i] ?? [])]);
+  const rows = joined({ prompts, responses });
   const picked: number[] = [];
   let start = 0;
   for (const [i, row] of rows.entries()) {

@@ -48,10 +48,13 @@ export class RlhfEngine {
     const tokenizer = options.tokenizer ?? (await Tokenizer.load(actorPath));
     const actor = await CausalLM.load(actorPath, options);
     const rewardModel = (await RewardModel.load(rewardPath, options)).freeze();
-    const critic = options.criticHead === "zero" ? await RewardModel.withNewHead(rewardPath, { ...options, head: "zero" }) : await RewardModel.load(rewardPath, options);
+    const critic = options.criticHead === "zero"
+      ? await RewardModel.withNewHead(rewardPath, { ...options, head: "zero" })
+      : await RewardModel.load(rewardPath, options);
     if (actor.spec.vocabSize !== critic.spec.vocabSize) {
       throw new ConfigError(
-        `${rewardPath}: its vocabulary has ${critic.spec.vocabSize} tokens, the actor's ${actor.spec.vocabSize}; train the reward model from a model with the actor's tokenizer`,
+        `${rewardPath}: its vocabulary has ${critic.spec.vocabSize} tokens, the actor's ${actor.spec.vocabSize}; ` +
+          "train the reward model from a model with the actor's tokenizer",
       );
     }
     actor.generationConfig = { ...actor.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };

@@ -25,5 +25,6 @@ export function rollOut(engine: HybridEngine, prompts: readonly (readonly number
     ...sampling, eosTokenId: endToken, firstRequest: promptsBefore * samplesPerPrompt, ...(stopRequested ? { stopRequested } : {}),
   });
   const width = Math.max(...responses.map((response) => response.length));
-  return { prompts: repeated, responses, responseMask: padRight(responses.map((response) => response.map(() => 1)), width, 0, "bool"), finishReasons, endToken };
+  const responseMask = padRight(responses.map((response) => response.map(() => 1)), width, 0, "bool");
+  return { prompts: repeated, responses, responseMask, finishReasons, endToken };
 }

@@ -7,7 +7,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Parity } from "./parity.ts";
 import type { Rollout, Scored } from "./records.ts";
-import { type ForwardRows, responseLogprobs, responseValues } from "./response-forward.ts";
+import { type ForwardRows, joined, pickRows, responseLogprobs, responseValues } from "./response-forward.ts";
 
 /** The four models that look at a rollout. */
 export interface ScoringModels {
@@ -17,6 +17,7 @@ export interface ScoringModels {
   readonly rewardModel: RewardModel;
 }
 
+/** How a rollout is scored. */
 export interface ScoringOptions {
   temperature: number;
   /** Rows of one optimizer step, which the update will cut its micro-batches from. */
@@ -38,15 +39,16 @@ export function policyScores(
   return {
     oldLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(actor, rows, options).logprobs),
     referenceLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(reference, rows, options).logprobs),
-    scores: overRollout(rollout, options, ({ prompts, responses }) =>
-      rewardModel.scoreRows(prompts.map((prompt, i) => ended([...prompt, ...(responses[i] ?? [])], rollout.endToken, rewardModel, options.parity)))),
+    scores: overRollout(rollout, options, (rows) =>
+      rewardModel.scoreRows(joined(rows).map((row) => ended(row, rollout.endToken, rewardModel, options.parity)))),
   };
 }
 
 /**
  * A sequence as the reward model reads it: with its end token, also where the answer was cut off. A reward model has seen whole
- * answers only, and what it says at a token in the middle means nothing (measured: 3 standard deviations above the finished ones,
- * more than any penalty for the missing end). DeepSpeed-Chat reads there, and so does the parity mode.
+ * answers only, and what it says at a token in the middle means nothing (measured on the quickstart: 4.2 on average against 0.3
+ * for finished answers, more than any penalty for a missing end takes back). DeepSpeed-Chat reads there, and so does the parity
+ * mode.
  */
 function ended(row: number[], endToken: number, { spec }: RewardModel, parity: Parity | undefined): number[] {
   return parity === "deepspeed-chat" || row.at(-1) === endToken || row.length >= spec.maxPositions ? row : [...row, endToken];
@@ -60,15 +62,16 @@ function overRollout(rollout: Rollout, options: ScoringOptions, forward: (rows: 
  * The forwards of a rollout. They are cut exactly as the update's first pass cuts them, minibatch by minibatch: a product
  * over other rows may round differently in bfloat16, and old and new log-probabilities must start bit-equal.
  */
-function forwardRows({ prompts, responses, responseMask }: Rollout, { miniBatchSize, microBatchTokens }: ScoringOptions): ForwardRows[] {
-  const rows = prompts.map((_, i) => i);
-  const minibatches = Array.from({ length: Math.ceil(rows.length / miniBatchSize) }, (_, i) => rows.slice(i * miniBatchSize, (i + 1) * miniBatchSize));
-  return minibatches.flatMap((minibatch) => cutRows({ prompts, responses }, minibatch, microBatchTokens)).map((part) => ({
-    prompts: part.map((i) => prompts[i] ?? []), responses: part.map((i) => responses[i] ?? []), width: responseMask.shape[1] ?? 0,
-  }));
+function forwardRows(rollout: Rollout, { miniBatchSize, microBatchTokens }: ScoringOptions): ForwardRows[] {
+  const rows = rollout.prompts.map((_, i) => i);
+  const starts = Array.from({ length: Math.ceil(rows.length / miniBatchSize) }, (_, i) => i * miniBatchSize);
+  const parts = starts.flatMap((start) => cutRows(rollout, rows.slice(start, start + miniBatchSize), microBatchTokens));
+  return parts.map((part) => pickRows(rollout, part));
 }
 
 /** Row numbers of one minibatch, cut into micro-batches. */
-export function cutRows({ prompts, responses }: Pick<Rollout, "prompts" | "responses">, minibatch: readonly number[], microBatchTokens: number): number[][] {
+export function cutRows(
+  { prompts, responses }: Pick<Rollout, "prompts" | "responses">, minibatch: readonly number[], microBatchTokens: number,
+): number[][] {
   return microBatches(minibatch, (i) => (prompts[i]?.length ?? 0) + (responses[i]?.length ?? 0), microBatchTokens);
 }

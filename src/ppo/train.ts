@@ -24,8 +24,9 @@ export interface PolicyFigures {
   readonly responseLength: number;
   /** Share of answers that ended by themselves. */
   readonly finished: number;
-  /** Share of different words, and of different pairs of words, in all answers together: low where answers repeat each other or themselves. */
+  /** Share of different words in all answers together: low where answers repeat each other or themselves. */
   readonly distinct1: number;
+  /** The same of pairs of words. */
   readonly distinct2: number;
 }
 
@@ -55,11 +56,11 @@ const NUM_EXAMPLES = 4;
 /** Answers shown per iteration in `samples.jsonl`. */
 const SAMPLES_PER_ITERATION = 4;
 
-/** Step 3: PPO against the reward model. Each line of the loop is a file of this folder. */
+/** Step 3: PPO against the reward model. The stages of an iteration are in `ppo-trainer.ts`, each a file of this folder. */
 export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSummary> {
   const rlhf = await RlhfEngine.load(config);
   const prompts = await openPrompts(config, rlhf, run);
-  run.note(`actor: ${(rlhf.actor.model.numParameters / 1e6).toFixed(1)} M parameters; critic and reward model: ${(rlhf.rewardModel.numParameters / 1e6).toFixed(1)} M; ${rlhf.actor.model.dtype}`);
+  run.note(sizesOf(rlhf));
   const trainer = new PpoTrainer(rlhf, config);
   const perEpoch = Math.floor(prompts.train.length / config.rolloutBatchSize);
   const totalSteps = config.maxSteps ?? config.epochs * perEpoch;
@@ -76,15 +77,18 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
     logEvaluation(run, step, before);
     let evaluated = { step, evaluation: before };
     const batches = trainingBatches({
-      size: prompts.train.length, batchSize: config.rolloutBatchSize, seed: config.seed, numEpochs: Math.ceil(totalSteps / Math.max(1, perEpoch)), dropLast: true,
+      size: prompts.train.length, batchSize: config.rolloutBatchSize, seed: config.seed,
+      numEpochs: Math.ceil(totalSteps / Math.max(1, perEpoch)), dropLast: true,
     });
     for (const { rows } of batches) {
       if (step === totalSteps) break;
       const experience = trainer.generateExperience(rows.map((row) => prompts.train[row] ?? []), run.stopRequested);
       const learningRateFactor = scheduleFactor(step, { ...config, totalSteps });
-      const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience, { learningRateFactor, updatesActor: step >= config.criticWarmupSteps });
+      const updatesActor = step >= config.criticWarmupSteps;
+      const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience, { learningRateFactor, updatesActor });
       step++;
-      if (step % config.logEvery === 0) run.log(step, { policyLoss, valueLoss, ...metrics, actorLearningRate: config.actorLearningRate * learningRateFactor });
+      const actorLearningRate = config.actorLearningRate * learningRateFactor;
+      if (step % config.logEvery === 0) run.log(step, { policyLoss, valueLoss, ...metrics, actorLearningRate });
       sampleTexts(run, step, experience, rlhf);
       if (config.evalEvery > 0 && step % config.evalEvery === 0) {
         evaluated = { step, evaluation: evaluate() };
@@ -105,6 +109,12 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
   }
 }
 
+function sizesOf({ actor: { model }, rewardModel }: RlhfEngine): string {
+  const millions = (count: number) => `${(count / 1e6).toFixed(1)} M`;
+  const ofActor = `${millions(model.numParameters)} parameters`;
+  return `actor: ${ofActor}; critic and reward model: ${millions(rewardModel.numParameters)}; ${model.dtype}`;
+}
+
 interface Prompts {
   readonly train: readonly (readonly number[])[];
   readonly heldOut: readonly (readonly number[])[];
@@ -123,14 +133,24 @@ async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): P
   const heldOut = await encodePrompts(records.heldOut, rlhf.tokenizer, { maxPromptLen });
   reportData(run.note, "prompts", records.statistics, train, heldOut);
   if (train.samples.length < config.rolloutBatchSize) {
-    throw new ConfigError(`--rollout-batch-size: a rollout takes ${config.rolloutBatchSize} prompts, there are ${train.samples.length} to train on; lower it or add prompts`);
+    throw new ConfigError(
+      `--rollout-batch-size: a rollout takes ${config.rolloutBatchSize} prompts, there are ${train.samples.length} to train on; ` +
+        "lower it or add prompts",
+    );
   }
-  return { train: train.samples.map(({ tokens }) => tokens), heldOut: heldOut.samples.map(({ tokens }) => tokens), texts: heldOut.samples.map(({ text }) => text) };
+  return {
+    train: train.samples.map(({ tokens }) => tokens),
+    heldOut: heldOut.samples.map(({ tokens }) => tokens),
+    texts: heldOut.samples.map(({ text }) => text),
+  };
 }
 
 function logEvaluation(run: StepRun, step: number, evaluation: PolicyEvaluation): void {
   const { reward, kl, responseLength, finished } = figuresOf(evaluation);
-  run.log(step, { evalReward: reward.mean, evalRewardError: reward.standardError, evalKl: kl.mean, evalResponseLength: responseLength, evalFinished: finished });
+  run.log(step, {
+    evalReward: reward.mean, evalRewardError: reward.standardError, evalKl: kl.mean, evalResponseLength: responseLength,
+    evalFinished: finished,
+  });
 }
 
 function figuresOf({ rollout, texts, scores, kl }: PolicyEvaluation): PolicyFigures {
@@ -145,10 +165,11 @@ function figuresOf({ rollout, texts, scores, kl }: PolicyEvaluation): PolicyFigu
   };
 }
 
-function sampleTexts(run: StepRun, step: number, { prompts, responses, scores, finishReasons }: Experience, { tokenizer }: RlhfEngine): void {
-  const numbers = scores.slice(0, 0, SAMPLES_PER_ITERATION).numbers();
-  for (const [i, score] of numbers.entries()) {
-    run.sample({ step, prompt: tokenizer.decode([...(prompts[i] ?? [])]), response: tokenizer.decode([...(responses[i] ?? [])]), score, finishReason: finishReasons[i] });
+function sampleTexts(run: StepRun, step: number, experience: Experience, { tokenizer }: RlhfEngine): void {
+  const { prompts, responses, scores, finishReasons } = experience;
+  const textOf = (tokens: readonly number[] = []) => tokenizer.decode([...tokens]);
+  for (const [i, score] of scores.slice(0, 0, SAMPLES_PER_ITERATION).numbers().entries()) {
+    run.sample({ step, prompt: textOf(prompts[i]), response: textOf(responses[i]), score, finishReason: finishReasons[i] });
   }
 }
 

@@ -8,12 +8,13 @@ import { indices } from "../tensor/create.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { policyLoss, valueLoss } from "./losses.ts";
 import type { Experience } from "./records.ts";
-import { responseLogprobs, responseValues } from "./response-forward.ts";
+import { pickRows, responseLogprobs, responseValues } from "./response-forward.ts";
 import { cutRows } from "./scoring.ts";
 
 /** On the first minibatch of a rollout the actor is the one that was scored, so every ratio is 1. */
 const MAX_FIRST_RATIO_ERROR = 1e-5;
 
+/** How actor and critic learn from one rollout. */
 export interface UpdateOptions {
   miniBatchSize: number;
   microBatchTokens: number;
@@ -34,8 +35,14 @@ export interface UpdateOptions {
 /** Means over the minibatches of an update, weighted by their response tokens. */
 export type UpdateMetrics = Readonly<Record<string, number>>;
 
-/** PPO's passes over one rollout: for each minibatch one optimizer step of the actor, then one of the critic. */
-export function update(actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions): UpdateMetrics {
+/**
+ * PPO's passes over one rollout: for each minibatch one optimizer step of the actor, then one of the critic.
+ *
+ * @throws {TrainingError} when a loss or a gradient is not finite, or the actor is not the one that the rollout was scored with
+ */
+export function update(
+  actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions,
+): UpdateMetrics {
   const meter = new Meter();
   const rows = experience.prompts.map((_, i) => i);
   let ratioMax = 0, passes = 0;
@@ -64,14 +71,17 @@ interface StepResult {
   tokens: number;
 }
 
-function stepOn(minibatch: readonly number[], actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions): StepResult {
+function stepOn(
+  minibatch: readonly number[], actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience,
+  options: UpdateOptions,
+): StepResult {
   const totalTokens = minibatch.reduce((sum, i) => sum + (experience.responses[i]?.length ?? 0), 0);
   const parts = cutRows(experience, minibatch, options.microBatchTokens);
   const sums = { policyLoss: 0, valueLoss: 0, clipFraction: 0, valueClipFraction: 0, approxKl: 0, entropy: 0 };
   let ratioMax = 0;
   for (const part of parts) {
     tidy(() => {
-      const rows = forwardRowsOf(experience, part), responseMask = pick(experience, "responseMask", part);
+      const rows = pickRows(experience, part), responseMask = pick(experience, "responseMask", part);
       const { logprobs, entropies } = responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
       const policy = policyLoss({
         logprobs, oldLogprobs: pick(experience, "oldLogprobs", part), advantages: pick(experience, "advantages", part), responseMask,
@@ -88,8 +98,9 @@ function stepOn(minibatch: readonly number[], actor: TrainEngine<CausalLM>, crit
   for (const part of parts) {
     tidy(() => {
       const value = valueLoss({
-        values: responseValues(critic.model, forwardRowsOf(experience, part)), oldValues: pick(experience, "values", part),
-        returns: pick(experience, "returns", part), responseMask: pick(experience, "responseMask", part), valueClipRange: options.valueClipRange, totalTokens,
+        values: responseValues(critic.model, pickRows(experience, part)), oldValues: pick(experience, "values", part),
+        returns: pick(experience, "returns", part), responseMask: pick(experience, "responseMask", part),
+        valueClipRange: options.valueClipRange, totalTokens,
       });
       sums.valueLoss += critic.backward(value.loss);
       sums.valueClipFraction += value.clipFraction.item();
@@ -103,15 +114,12 @@ function pick(experience: Experience, name: "responseMask" | "oldLogprobs" | "ad
   return experience[name].indexSelect(0, indices(rows));
 }
 
-function forwardRowsOf({ prompts, responses, responseMask }: Experience, rows: readonly number[]) {
-  return { prompts: rows.map((i) => prompts[i] ?? []), responses: rows.map((i) => responses[i] ?? []), width: responseMask.shape[1] ?? 0 };
-}
-
 /** @throws {TrainingError} when the training forward does not repeat the log-probabilities that the rollout was scored with */
 function checkFirstRatio(ratioMax: number): void {
   if (ratioMax <= MAX_FIRST_RATIO_ERROR) return;
   throw new TrainingError(
-    `PPO: on the first minibatch a ratio differs from 1 by ${ratioMax.toExponential(1)}, at most ${MAX_FIRST_RATIO_ERROR} can be rounding: ` +
+    `PPO: on the first minibatch a ratio differs from 1 by ${ratioMax.toExponential(1)}, ` +
+      `at most ${MAX_FIRST_RATIO_ERROR} can be rounding: ` +
       "old and new log-probabilities come from different weights or different computations; this is a bug, please report it",
   );
 }

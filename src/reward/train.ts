@@ -8,6 +8,7 @@ import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
 import { trainingLoop } from "../engine/training-loop.ts";
+import { moments } from "../metrics/moments.ts";
 import { padRight } from "../model/packing.ts";
 import { RewardModel, type ScoreScale } from "../model/reward-model.ts";
 import { noGrad } from "../tensor/autograd.ts";
@@ -52,7 +53,9 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   const padId = tokenizer.padTokenId;
   let scored = { step: -1, scores: { chosen: [], rejected: [] } as PairScores };
   const heldOutScores = (): PairScores => {
-    if (scored.step !== engine.numSteps) scored = { step: engine.numSteps, scores: scorePairs(model, heldOut.samples, config.microBatchTokens) };
+    if (scored.step !== engine.numSteps) {
+      scored = { step: engine.numSteps, scores: scorePairs(model, heldOut.samples, config.microBatchTokens) };
+    }
     return scored.scores;
   };
   const scale = () => (config.normaliseScores ? scaleOf(heldOutScores()) : { mean: 0, std: 1 });
@@ -89,7 +92,8 @@ function update(engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair
   const begin = performance.now();
   let loss = 0, correct = 0;
   for (const batch of microBatches(pairs, numTokens, config.microBatchTokens)) {
-    const result = config.objective === "last-token" ? lastTokenObjective(engine.model, batch, config, pairs.length) : originalObjective(engine.model, batch, config, pairs.length);
+    const objective = config.objective === "last-token" ? lastTokenObjective : originalObjective;
+    const result = objective(engine.model, batch, config, pairs.length);
     loss += engine.backward(result.loss);
     correct += noGrad(() => result.chosenScores.greater(result.rejectedScores).sum().item());
   }
@@ -104,17 +108,23 @@ interface PairResult {
   rejectedScores: Tensor;
 }
 
-function lastTokenObjective(model: RewardModel, pairs: readonly PreferencePair[], { centerRewards }: UpdateConfig, totalPairs: number): PairResult {
+function lastTokenObjective(
+  model: RewardModel, pairs: readonly PreferencePair[], { centerRewards }: UpdateConfig, totalPairs: number,
+): PairResult {
   const scores = model.scoreRows([...pairs.map(({ chosen }) => chosen), ...pairs.map(({ rejected }) => rejected)]);
   const [chosenScores, rejectedScores] = [scores.slice(0, 0, pairs.length), scores.slice(0, pairs.length)];
-  return { loss: lastTokenLoss({ chosenScores, rejectedScores, centerCoefficient: centerRewards, totalPairs }), chosenScores, rejectedScores };
+  const loss = lastTokenLoss({ chosenScores, rejectedScores, centerCoefficient: centerRewards, totalPairs });
+  return { loss, chosenScores, rejectedScores };
 }
 
 /** DeepSpeed-Chat's objective also reads scores on padding, so here, and only here, rows are padded to one width. */
-function originalObjective(model: RewardModel, pairs: readonly PreferencePair[], config: UpdateConfig, totalPairs: number): PairResult {
+function originalObjective(
+  model: RewardModel, pairs: readonly PreferencePair[], config: UpdateConfig, totalPairs: number,
+): PairResult {
   const { padId, numPaddingAtBeginning } = config;
   const width = Math.max(...pairs.map(({ chosen, rejected }) => Math.max(chosen.length, rejected.length)));
-  const padded = (rows: readonly (readonly number[])[]) => rows.map((row) => [...row, ...new Array<number>(width - row.length).fill(padId)]);
+  const padded = (rows: readonly (readonly number[])[]) =>
+    rows.map((row) => [...row, ...new Array<number>(width - row.length).fill(padId)]);
   const chosen = padded(pairs.map((pair) => pair.chosen)), rejected = padded(pairs.map((pair) => pair.rejected));
   const rewards = model.values([...chosen, ...rejected]).reshape([2 * pairs.length, width]);
   return pairwiseLoss({
@@ -141,20 +151,14 @@ function evaluation({ chosen, rejected }: PairScores) {
   const margins = chosen.map((score, i) => score - (rejected[i] ?? 0));
   return {
     evalAccuracy: margins.filter((margin) => margin > 0).length / margins.length,
-    evalMargin: mean(margins), evalChosenScore: mean(chosen), evalRejectedScore: mean(rejected),
+    evalMargin: moments(margins).mean, evalChosenScore: moments(chosen).mean, evalRejectedScore: moments(rejected).mean,
   };
 }
 
 /** Chosen and rejected together: with the chosen ones alone a good reward model would push everything else to the reward clip. */
 function scaleOf({ chosen, rejected }: PairScores): ScoreScale {
-  const scores = [...chosen, ...rejected];
-  const center = mean(scores);
-  const variance = scores.reduce((sum, score) => sum + (score - center) ** 2, 0) / Math.max(1, scores.length - 1);
-  return { mean: center, std: Math.sqrt(variance) || 1 };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+  const { mean, variance } = moments([...chosen, ...rejected]);
+  return { mean, std: Math.sqrt(variance) || 1 };
 }
 
 function numTokens({ chosen, rejected }: PreferencePair): number {

@@ -10,6 +10,7 @@ import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
 import { trainingLoop } from "../engine/training-loop.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import { noGrad } from "../tensor/autograd.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { SftConfig } from "./config.ts";
 
@@ -60,8 +61,7 @@ function update(engine: TrainEngine<CausalLM>, samples: readonly SftSample[], co
   const totalTokens = samples.reduce((sum, sample) => sum + countedTokens(sample), 0);
   let loss = 0;
   for (const batch of microBatches(samples, numTokens, config.microBatchTokens)) {
-    const { logprobs } = engine.model.tokenLogprobs(batch.map(({ tokens }) => tokens), { counts: batch.map(({ lossMask }) => lossMask) });
-    loss += engine.backward(logprobs.sum().div(-totalTokens));
+    loss += engine.backward(logLikelihood(engine.model, batch).div(-totalTokens));
   }
   const gradientNorm = engine.step(learningRate);
   const tokens = samples.reduce((sum, sample) => sum + sample.tokens.length, 0);
@@ -73,11 +73,17 @@ export function perplexity(model: CausalLM, samples: readonly SftSample[], micro
   return noGrad(() => {
     let sum = 0, count = 0;
     for (const batch of microBatches(samples, numTokens, microBatchTokens)) {
-      sum += model.tokenLogprobs(batch.map(({ tokens }) => tokens), { counts: batch.map(({ lossMask }) => lossMask) }).logprobs.sum().item();
+      sum += logLikelihood(model, batch).item();
       count += batch.reduce((total, sample) => total + countedTokens(sample), 0);
     }
     return Math.exp(-sum / count);
   });
+}
+
+/** Sum of the log-probabilities of all counted tokens: [] float32, nats. */
+function logLikelihood(model: CausalLM, samples: readonly SftSample[]): Tensor {
+  const counts = samples.map(({ lossMask }) => lossMask);
+  return model.tokenLogprobs(samples.map(({ tokens }) => tokens), { counts }).logprobs.sum();
 }
 
 /** The first token of a row has nothing before it and never counts. */

@@ -24,7 +24,10 @@ export function tensor(values: NestedValues, options: { dtype?: DType } = {}): T
   let booleans = 0;
   const visit = (value: NestedValues, depth: number): void => {
     if (Array.isArray(value)) {
-      if (value.length !== shape[depth]) throw new TypeError(`tensor(): rows differ in length: ${value.length} beside ${shape[depth] ?? "a number"} in dimension ${depth}`);
+      if (value.length !== shape[depth]) {
+        const beside = shape[depth] ?? "a number";
+        throw new TypeError(`tensor(): rows differ in length: ${value.length} beside ${beside} in dimension ${depth}`);
+      }
       for (const inner of value) visit(inner, depth + 1);
     } else if (depth !== shape.length || (typeof value !== "number" && typeof value !== "boolean")) {
       throw new TypeError(`tensor(): expected nested arrays of numbers or booleans, got ${typeof value} at depth ${depth}`);
@@ -58,10 +61,13 @@ export function fromData(data: TypedArray | Uint16Array, shape: readonly number[
   return new Tensor(binding.fromData(data, shape, dtype));
 }
 
+/** `value` everywhere. */
 export function full(shape: readonly number[], value: number, dtype: DType = "float32"): Tensor {
   return new Tensor(op.full(shape, value, dtype));
 }
+/** 0 everywhere. */
 export function zeros(shape: readonly number[], dtype: DType = "float32"): Tensor { return full(shape, 0, dtype); }
+/** 1 everywhere. */
 export function ones(shape: readonly number[], dtype: DType = "float32"): Tensor { return full(shape, 1, dtype); }
 /** Memory of `shape` with undefined content. */
 export function empty(shape: readonly number[], dtype: DType = "float32"): Tensor { return new Tensor(op.empty(shape, dtype)); }

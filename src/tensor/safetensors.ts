@@ -5,7 +5,8 @@ import { mapFile } from "./create.ts";
 import type { Tensor } from "./tensor.ts";
 
 const dtypes: Readonly<Record<string, DType>> = {
-  F32: "float32", BF16: "bfloat16", F16: "float16", F64: "float64", I64: "int64", I32: "int32", I16: "int16", I8: "int8", U8: "uint8", BOOL: "bool",
+  F32: "float32", BF16: "bfloat16", F16: "float16", F64: "float64",
+  I64: "int64", I32: "int32", I16: "int16", I8: "int8", U8: "uint8", BOOL: "bool",
 };
 const tags = Object.fromEntries(Object.entries(dtypes).map(([tag, dtype]) => [dtype, tag])) as Readonly<Record<DType, string>>;
 const elementBytes: Readonly<Record<DType, number>> = {
@@ -61,10 +62,15 @@ function readHeader(path: string): { entries: Map<string, Entry>; size: number }
   const descriptor = openSync(path, "r");
   try {
     const length = Buffer.alloc(8);
-    if (size < 8 || readSync(descriptor, length, 0, 8, 0) < 8) throw new CheckpointError(`${path}: ${size} bytes are too few for a safetensors file; download it again`);
+    if (size < 8 || readSync(descriptor, length, 0, 8, 0) < 8) {
+      throw new CheckpointError(`${path}: ${size} bytes are too few for a safetensors file; download it again`);
+    }
     const headerBytes = Number(length.readBigUInt64LE(0));
     if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) {
-      throw new CheckpointError(`${path}: the header claims ${headerBytes} bytes, the file has ${size}: it is truncated or no safetensors file; download it again`);
+      throw new CheckpointError(
+        `${path}: the header claims ${headerBytes} bytes, the file has ${size}: it is truncated or no safetensors file; ` +
+          "download it again",
+      );
     }
     const text = Buffer.alloc(headerBytes);
     readSync(descriptor, text, 0, headerBytes, 8);
@@ -93,11 +99,20 @@ function parseHeader(path: string, text: string, dataStart: number, size: number
   for (const [name, { dtype: tag, shape, data_offsets: offsets }] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const dtype = typeof tag === "string" && Object.hasOwn(dtypes, tag) ? dtypes[tag] : undefined;
-    if (!dtype) throw new CheckpointError(`${path}: "${name}" has dtype ${JSON.stringify(tag)}, expected one of ${Object.keys(dtypes).join(", ")}`);
-    if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) throw new CheckpointError(`${path}: "${name}" has a malformed shape or offsets`);
+    if (!dtype) {
+      const known = Object.keys(dtypes).join(", ");
+      throw new CheckpointError(`${path}: "${name}" has dtype ${JSON.stringify(tag)}, expected one of ${known}`);
+    }
+    if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) {
+      throw new CheckpointError(`${path}: "${name}" has a malformed shape or offsets`);
+    }
     const [from, to] = offsets as [number, number];
     const expected = shape.reduce((product, n) => product * n, elementBytes[dtype]);
-    if (to - from !== expected) throw new CheckpointError(`${path}: "${name}" is ${tag}[${shape.join(", ")}] and needs ${expected} bytes, the header gives it ${to - from}`);
+    if (to - from !== expected) {
+      throw new CheckpointError(
+        `${path}: "${name}" is ${tag}[${shape.join(", ")}] and needs ${expected} bytes, the header gives it ${to - from}`,
+      );
+    }
     if (dataStart + to > size) {
       throw new CheckpointError(`${path}: truncated: "${name}" ends at byte ${dataStart + to}, the file has ${size}; download it again`);
     }

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { binding } from "../native/binding.ts";
 
 /** Threads that operators called from this thread may use; libtorch keeps the number per thread. */
@@ -15,4 +17,15 @@ export function tensorMemory(): { liveTensors: number; liveBytes: number } {
 /** Whether bfloat16 products run in hardware on this processor. */
 export function hasFastBfloat16(): boolean {
   return binding.hasFastBfloat16();
+}
+
+/**
+ * Frees every tensor that nothing refers to, now. V8 collects when its own heap asks for it; after a training step has
+ * ended that may be long in coming, and meanwhile its models stay (measured: 4.8 GB of SFT and reward model all through PPO).
+ */
+export function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  collect();
+  collect(); // the first lets a graph's nodes go, whose callbacks then hold nothing any more
 }

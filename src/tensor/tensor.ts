@@ -1,5 +1,5 @@
 import { binding, type DType, type TensorHandle, type TypedArray } from "../native/binding.ts";
-import { explain, operator } from "./operator.ts";
+import { explain, type Operator, operator } from "./operator.ts";
 import { track } from "./tidy.ts";
 
 /** Nested arrays of numbers, as deep as the tensor has dimensions. */
@@ -25,7 +25,8 @@ const op = {
   isfinite: operator("isfinite"), all: operator("all"), norm: operator("linalg_vector_norm"),
   softmax: operator("softmax", "int"), logSoftmax: operator("log_softmax", "int"), logsumexp: operator("logsumexp"),
   reshape: operator("reshape"), transpose: operator("transpose", "int"), permute: operator("permute"),
-  slice: operator("slice", "Tensor"), select: operator("select", "int"), unsqueeze: operator("unsqueeze"), squeeze: operator("squeeze", "dim"),
+  slice: operator("slice", "Tensor"), select: operator("select", "int"),
+  unsqueeze: operator("unsqueeze"), squeeze: operator("squeeze", "dim"),
   expand: operator("expand"), flip: operator("flip"), indexSelect: operator("index_select"), gather: operator("gather"),
   indexCopyInPlace: operator("index_copy_"), indexAddInPlace: operator("index_add_"), scatterAddInPlace: operator("scatter_add_"),
   matmul: operator("matmul"), addmmInPlace: operator("addmm_"),
@@ -36,6 +37,11 @@ const op = {
 
 /** Something a tensor can be combined with elementwise: a tensor that broadcasts against it, or a number. */
 export type Operand = Tensor | number;
+
+/** An elementwise operator, by its overload for tensors or that for numbers. */
+function combine(x: Tensor, other: Operand, withTensor: Operator<TensorHandle>, withNumber: Operator<TensorHandle>): Tensor {
+  return new Tensor(typeof other === "number" ? withNumber(x.handle, other) : withTensor(x.handle, other.handle));
+}
 
 /**
  * A tensor of libtorch. Immutable but for the methods that end in an underscore. Memory is freed by the garbage
@@ -67,11 +73,11 @@ export class Tensor {
   get size(): number { return this.shape.reduce((product, size) => product * size, 1); }
 
   // ---- elementwise ----
-  add(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.addScalar(this.handle, other) : op.add(this.handle, other.handle)); }
-  sub(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.subScalar(this.handle, other) : op.sub(this.handle, other.handle)); }
-  mul(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.mulScalar(this.handle, other) : op.mul(this.handle, other.handle)); }
+  add(other: Operand): Tensor { return combine(this, other, op.add, op.addScalar); }
+  sub(other: Operand): Tensor { return combine(this, other, op.sub, op.subScalar); }
+  mul(other: Operand): Tensor { return combine(this, other, op.mul, op.mulScalar); }
   /** True division, also of integers. */
-  div(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.divScalar(this.handle, other) : op.div(this.handle, other.handle)); }
+  div(other: Operand): Tensor { return combine(this, other, op.div, op.divScalar); }
   neg(): Tensor { return new Tensor(op.neg(this.handle)); }
   abs(): Tensor { return new Tensor(op.abs(this.handle)); }
   exp(): Tensor { return new Tensor(op.exp(this.handle)); }
@@ -90,14 +96,15 @@ export class Tensor {
   clamp(min?: number, max?: number): Tensor { return new Tensor(op.clamp(this.handle, min ?? null, max ?? null)); }
   /** This where `mask` is true, `otherwise` elsewhere. A NaN under a false mask is left out. */
   where(mask: Tensor, otherwise: Operand): Tensor {
-    return new Tensor(typeof otherwise === "number" ? op.whereScalar(mask.handle, this.handle, otherwise) : op.where(mask.handle, this.handle, otherwise.handle));
+    if (typeof otherwise === "number") return new Tensor(op.whereScalar(mask.handle, this.handle, otherwise));
+    return new Tensor(op.where(mask.handle, this.handle, otherwise.handle));
   }
 
   // ---- comparisons: bool tensors ----
-  equal(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.eqScalar(this.handle, other) : op.eq(this.handle, other.handle)); }
-  notEqual(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.neScalar(this.handle, other) : op.ne(this.handle, other.handle)); }
-  greater(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.gtScalar(this.handle, other) : op.gt(this.handle, other.handle)); }
-  less(other: Operand): Tensor { return new Tensor(typeof other === "number" ? op.ltScalar(this.handle, other) : op.lt(this.handle, other.handle)); }
+  equal(other: Operand): Tensor { return combine(this, other, op.eq, op.eqScalar); }
+  notEqual(other: Operand): Tensor { return combine(this, other, op.ne, op.neScalar); }
+  greater(other: Operand): Tensor { return combine(this, other, op.gt, op.gtScalar); }
+  less(other: Operand): Tensor { return combine(this, other, op.lt, op.ltScalar); }
   logicalNot(): Tensor { return new Tensor(op.logicalNot(this.handle)); }
   logicalAnd(other: Tensor): Tensor { return new Tensor(op.logicalAnd(this.handle, other.handle)); }
   isFinite(): Tensor { return new Tensor(op.isfinite(this.handle)); }
@@ -123,7 +130,7 @@ export class Tensor {
   all(): Tensor { return new Tensor(op.all(this.handle)); }
   /** Euclidean norm of all elements, [] float32: a bfloat16 tensor is summed in float32. */
   norm(): Tensor { return new Tensor(op.norm(this.handle, 2, null, false, this.dtype === "float64" ? "float64" : "float32")); }
-  /** Softmax along `dim`, computed in `dtype` (float32 unless the tensor is float64). */
+  /** Softmax along `dim`, computed in float32 unless the tensor is float64. */
   softmax(dim: number): Tensor { return new Tensor(op.softmax(this.handle, dim, this.dtype === "float64" ? null : "float32")); }
   /** log(softmax) along `dim`, computed in float32 unless the tensor is float64. */
   logSoftmax(dim: number): Tensor { return new Tensor(op.logSoftmax(this.handle, dim, this.dtype === "float64" ? null : "float32")); }
@@ -171,11 +178,20 @@ export class Tensor {
   zero_(): this { op.zeroInPlace(this.handle); return this; }
   fill_(value: number): this { op.fillInPlace(this.handle, value); return this; }
   /** this[index] = source along `dim`. */
-  indexCopy_(dim: number, index: Tensor, source: Tensor): this { op.indexCopyInPlace(this.handle, dim, index.handle, source.handle); return this; }
+  indexCopy_(dim: number, index: Tensor, source: Tensor): this {
+    op.indexCopyInPlace(this.handle, dim, index.handle, source.handle);
+    return this;
+  }
   /** this[index] += source along `dim`. */
-  indexAdd_(dim: number, index: Tensor, source: Tensor): this { op.indexAddInPlace(this.handle, dim, index.handle, source.handle); return this; }
+  indexAdd_(dim: number, index: Tensor, source: Tensor): this {
+    op.indexAddInPlace(this.handle, dim, index.handle, source.handle);
+    return this;
+  }
   /** this[.., index, ..] += source along `dim`. */
-  scatterAdd_(dim: number, index: Tensor, source: Tensor): this { op.scatterAddInPlace(this.handle, dim, index.handle, source.handle); return this; }
+  scatterAdd_(dim: number, index: Tensor, source: Tensor): this {
+    op.scatterAddInPlace(this.handle, dim, index.handle, source.handle);
+    return this;
+  }
   /** this += a @ b. */
   addmm_(a: Tensor, b: Tensor): this { op.addmmInPlace(this.handle, a.handle, b.handle); return this; }
 

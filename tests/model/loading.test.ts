@@ -380,5 +380,7 @@ test("a language model is no reward model, and a reward model no language model"
   );
   const rewardFolder = temporaryFolder();
   await (await RewardModel.withNewHead(folder, { head: { seed: 1 }, dtype: "float32" })).save(rewardFolder);
-  await expect(load(rewardFolder)).rejects.toMatchObject(checkpointError(/: has a "score\.weight": it is a reward model, where a language model is expected/));
+  await expect(load(rewardFolder)).rejects.toMatchObject(
+    checkpointError(/: has a "score\.weight": it is a reward model, where a language model is expected/),
+  );
 });

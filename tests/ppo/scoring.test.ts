@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { RlhfEngine } from "../../src/ppo/rlhf-engine.ts";
 import { responseLogprobs, responseValues } from "../../src/ppo/response-forward.ts";
 import { rollOut } from "../../src/ppo/rollout.ts";
-import { cutRows, score } from "../../src/ppo/scoring.ts";
+import { cutRows, score, type ScoringOptions } from "../../src/ppo/scoring.ts";
 import type { Scored } from "../../src/ppo/records.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { assertClose } from "../assert-close.ts";
@@ -11,7 +11,7 @@ import { loadTinyRlhf, prompts } from "./tiny-rlhf.ts";
 
 const scoring = { temperature: 0.8, miniBatchSize: 4, microBatchTokens: 24 };
 
-function scoreRollout(rlhf: RlhfEngine, options: Partial<typeof scoring> = {}): Scored {
+function scoreRollout(rlhf: RlhfEngine, options: Partial<ScoringOptions> = {}): Scored {
   const rollout = rollOut(rlhf.generator, prompts, {
     maxNewTokens: 8,
     minNewTokens: 0,
@@ -41,7 +41,19 @@ describe("score", () => {
       assertClose(at(scored.oldLogprobs), padded((logprobs ?? []).slice(prompt.length - 1)), { atol: 1e-5 });
       assertClose(at(scored.referenceLogprobs), at(scored.oldLogprobs), { atol: 1e-6 }); // actor and reference start equal
       assertClose(at(scored.values), padded(values.slice(prompt.length - 1, -1)), { atol: 1e-5 }); // before each answer token
-      assertClose(scored.scores.select(0, i).item(), noGrad(() => rlhf.rewardModel.scoreRows([row])).item(), { atol: 1e-5 });
+    }
+  });
+
+  test("reads the reward model at the end token, which a cut answer is given; with parity where the answer was cut", async () => {
+    const rlhf = await loadTinyRlhf(temporaryFolder());
+    for (const parity of ["none", "deepspeed-chat"] as const) {
+      const { prompts: asked, responses, finishReasons, scores } = scoreRollout(rlhf, { parity });
+      expect(finishReasons).toContain("length");
+      for (const [i, response] of responses.entries()) {
+        const row = [...(asked[i] ?? []), ...response];
+        const read = finishReasons[i] === "length" && parity === "none" ? [...row, 2] : row;
+        assertClose(scores.select(0, i).item(), noGrad(() => rlhf.rewardModel.scoreRows([read])).item(), { atol: 1e-5 });
+      }
     }
   });
 

@@ -60,6 +60,7 @@ function reordered(experience: Experience, order: readonly number[]): Experience
     prompts: pick(experience.prompts),
     responses: pick(experience.responses),
     finishReasons: pick(experience.finishReasons),
+    endToken: experience.endToken,
     responseMask: select("responseMask"),
     oldLogprobs: select("oldLogprobs"),
     referenceLogprobs: select("referenceLogprobs"),

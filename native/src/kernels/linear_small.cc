@@ -39,7 +39,8 @@ static void block(const at::BFloat16* x, const at::BFloat16* weight, const float
 
 /** All rows of x for `outputs` rows of the weight, which stay in the cache between the blocks. */
 template <int outputs>
-static void column(const at::BFloat16* x, const at::BFloat16* weight, const float* bias, at::BFloat16* y, int64_t rows, int64_t width, int64_t total) {
+static void column(const at::BFloat16* x, const at::BFloat16* weight, const float* bias, at::BFloat16* y, int64_t rows, int64_t width,
+                   int64_t total) {
   int64_t i = 0;
   const auto next = [&](int count) {
     i += count;
@@ -55,7 +56,8 @@ static void column(const at::BFloat16* x, const at::BFloat16* weight, const floa
 #pragma GCC pop_options
 
 static bool hasKernel() {
-  static const bool supported = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  static const bool supported =
+      __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
   return supported;
 }
 
@@ -90,7 +92,10 @@ static bool isSuited(const at::Tensor&, const at::Tensor&) { return false; }
 static void run(const at::Tensor&, const at::Tensor&, const float*, at::Tensor&) {}
 #endif
 
-/** x [rows, in] @ weight [out, in]^T + bias [out]; float32 sums, rounded once. Elsewhere than in bfloat16 and for many rows it is aten::linear. */
+/**
+ * x [rows, in] @ weight [out, in]^T + bias [out]; float32 sums, rounded once. Elsewhere than in bfloat16 and for many rows it is
+ * aten::linear.
+ */
 static at::Tensor linearSmall(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   if (!isSuited(x, weight)) return at::linear(x, weight, bias);
   const at::Tensor rows = x.contiguous();

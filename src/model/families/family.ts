@@ -5,6 +5,11 @@ import type { DecoderSpec } from "../spec.ts";
 /** `config.json` as parsed. */
 export type ModelConfig = Readonly<Record<string, unknown>>;
 
+/** What the checkpoints of every family call a language model's own head. */
+export const HEAD_NAME = "lm_head.weight";
+/** What the checkpoints of every family call a reward model's head. */
+export const SCORE_NAME = "score.weight";
+
 /** One tensor of a checkpoint: which rows of which leaf of which block it fills. */
 export interface CheckpointEntry {
   name: string;

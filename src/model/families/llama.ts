@@ -4,7 +4,9 @@ import type { DecoderSpec } from "../spec.ts";
 import { activations, type CheckpointEntry, ConfigReader, type Family, type ModelConfig } from "./family.ts";
 
 /** Llama 1 to 3 and what shares their code: SmolLM2, TinyLlama, Vicuna. */
-export const llama: Family = { modelType: "llama", className: "Llama", spec, entries, isComputed: (name) => name.endsWith("rotary_emb.inv_freq") };
+export const llama: Family = {
+  modelType: "llama", className: "Llama", spec, entries, isComputed: (name) => name.endsWith("rotary_emb.inv_freq"),
+};
 
 function spec(config: ModelConfig): DecoderSpec {
   const read = new ConfigReader(config);
@@ -25,7 +27,10 @@ function spec(config: ModelConfig): DecoderSpec {
     norm: { kind: "rms", eps: read.number("rms_norm_eps", 1e-6), affine: true, placement: "before" },
     attention: { numHeads, numKvHeads, headDim, inputBias: attentionBias, outputBias: attentionBias },
     positions: { kind: "rotary", ...rotary(config, headDim, maxPositions) },
-    mlp: { kind: "gated", size: read.count("intermediate_size"), activation: read.choice("hidden_act", activations, "silu"), bias: read.boolean("mlp_bias", false) },
+    mlp: {
+      kind: "gated", size: read.count("intermediate_size"), activation: read.choice("hidden_act", activations, "silu"),
+      bias: read.boolean("mlp_bias", false),
+    },
     embedding: { size: hiddenSize },
     finalNorm: true,
     tiesEmbeddings: read.boolean("tie_word_embeddings", false),
@@ -50,7 +55,8 @@ function scaling(kind: unknown, read: ConfigReader, maxPositions: number): Rotar
     case "dynamic": return { kind: "none" };
     case "linear": return { kind: "linear", factor: read.number("factor") };
     case "llama3": return {
-      kind: "llama3", factor: read.number("factor"), lowFreqFactor: read.number("low_freq_factor"), highFreqFactor: read.number("high_freq_factor"),
+      kind: "llama3", factor: read.number("factor"),
+      lowFreqFactor: read.number("low_freq_factor"), highFreqFactor: read.number("high_freq_factor"),
       originalMaxPositions: read.count("original_max_position_embeddings", maxPositions),
     };
     case "yarn": {
@@ -67,7 +73,9 @@ function scaling(kind: unknown, read: ConfigReader, maxPositions: number): Rotar
       };
     }
     default:
-      throw new ConfigError(`config.json: rope type ${JSON.stringify(kind)} is not supported; tschat knows default, linear, dynamic, llama3 and yarn`);
+      throw new ConfigError(
+        `config.json: rope type ${JSON.stringify(kind)} is not supported; tschat knows default, linear, dynamic, llama3 and yarn`,
+      );
   }
 }
 
@@ -75,9 +83,12 @@ function entries(spec: DecoderSpec): CheckpointEntry[] {
   const { hiddenSize, vocabSize, mlp, attention } = spec;
   const { numHeads, numKvHeads, headDim } = attention;
   const queries = numHeads * headDim, keys = numKvHeads * headDim;
-  const list: CheckpointEntry[] = [{ name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], block: "embedding", leaf: "tokens", row: 0 }];
+  const list: CheckpointEntry[] = [
+    { name: "model.embed_tokens.weight", shape: [vocabSize, hiddenSize], block: "embedding", leaf: "tokens", row: 0 },
+  ];
   for (let block = 0; block < spec.numLayers; block++) {
-    const add = (name: string, shape: number[], leaf: string, row = 0) => list.push({ name: `model.layers.${block}.${name}`, shape, block, leaf, row });
+    const add = (name: string, shape: number[], leaf: string, row = 0) =>
+      list.push({ name: `model.layers.${block}.${name}`, shape, block, leaf, row });
     const matrix = (name: string, out: number, width: number, leaf: string, row: number, bias: boolean) => {
       add(`${name}.weight`, [out, width], leaf, row);
       if (bias) add(`${name}.bias`, [out], `${leaf}Bias`, row);

@@ -14,5 +14,6 @@ export function familyOf(config: ModelConfig, file: string): Family {
   const family = families.find((known) => known.modelType === config.model_type);
   if (family) return family;
   const found = config.model_type === undefined ? "no model_type" : `model_type ${JSON.stringify(config.model_type)}`;
-  throw new CheckpointError(`${file}: ${found}; tschat runs ${families.map((known) => `"${known.modelType}"`).join(", ")}: choose a model of one of these families`);
+  const names = families.map((known) => `"${known.modelType}"`).join(", ");
+  throw new CheckpointError(`${file}: ${found}; tschat runs ${names}: choose a model of one of these families`);
 }
