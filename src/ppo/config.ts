@@ -1,5 +1,6 @@
 import { checkSharedConfig, microBatchTokensField, outputField, sharedFields } from "../config/common.ts";
-import { boolean, choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
+import { boolean, choice, group, integer, number, path, type ConfigOf, type Fields } from "../config/fields.ts";
+import { didYouMean } from "../config/names.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
 
@@ -138,3 +139,19 @@ export function ppoRecipe({ parity }: Pick<PpoConfig, "parity">): Partial<PpoCon
 
 /** Step 3: PPO. */
 export const ppoSettings: Settings<typeof ppoFields, "ppo"> = { name: "ppo", fields: ppoFields, recipe: ppoRecipe, check: checkPpoConfig };
+
+/** What `RlhfEngine.load` takes besides settings of PPO. */
+const engineOnly = ["tokenizer"];
+
+/**
+ * The settings in `options` that are among `fields`, so that one object can be given to `RlhfEngine.load` and to `PpoTrainer`.
+ *
+ * @throws {ConfigError} for a key that is no setting of PPO at all, naming the nearest
+ */
+export function settingsAmong<F extends Fields>(fields: F, options: object): Partial<ConfigOf<F>> {
+  for (const key of Object.keys(options)) {
+    if (Object.hasOwn(ppoFields, key) || engineOnly.includes(key)) continue;
+    throw new ConfigError(`unknown setting "${key}" of PPO${didYouMean(key, Object.keys(ppoFields))}`);
+  }
+  return Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(fields, key))) as Partial<ConfigOf<F>>;
+}

@@ -3,7 +3,7 @@ import { completeConfig } from "../config/resolve.ts";
 import { TrainingError } from "../errors.ts";
 import { moments } from "../metrics/moments.ts";
 import { Stopwatch } from "../metrics/stopwatch.ts";
-import { ppoFields, ppoRecipe } from "./config.ts";
+import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 import { shapeExperience } from "./experience.ts";
 import { AdaptiveKl, klStatistics } from "./kl.ts";
 import type { Experience } from "./records.ts";
@@ -51,10 +51,10 @@ export class PpoTrainer {
   #promptsBefore = 0;
   #iterations = 0;
 
-  /** @throws {ConfigError} for a value out of range */
+  /** @throws {ConfigError} for an unknown setting or a value out of range */
   constructor(rlhf: RlhfEngine, options: PpoOptions = {}) {
     this.rlhf = rlhf;
-    this.options = completeConfig({ name: "ppo", fields: trainerFields, recipe: ppoRecipe }, options);
+    this.options = completeConfig({ name: "ppo", fields: trainerFields, recipe: ppoRecipe }, settingsAmong(trainerFields, options));
     const { klCoef, klTarget, klHorizon } = this.options;
     this.#adaptiveKl = klTarget === undefined ? undefined : new AdaptiveKl({ klCoef, target: klTarget, horizon: klHorizon ?? 10_000 });
   }

@@ -1,19 +1,23 @@
+import type { ConfigOf } from "../config/fields.ts";
+import { completeConfig } from "../config/resolve.ts";
 import { HybridEngine } from "../engine/hybrid-engine.ts";
-import { adamOptions, type AdamSettings, TrainEngine } from "../engine/train-engine.ts";
+import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
 import { ConfigError } from "../errors.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import type { LoadOptions } from "../model/pretrained.ts";
 import { RewardModel } from "../model/reward-model.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 
-/** Which models to bring together, and how they are updated. */
-export interface RlhfOptions extends LoadOptions, Partial<AdamSettings> {
+const { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, parity } = ppoFields;
+const engineFields = { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, parity };
+
+/** Which models to bring together, and how they are updated: by the names and with the defaults of `tschat ppo`. */
+export interface RlhfOptions extends LoadOptions, Partial<ConfigOf<typeof engineFields>> {
   /** SFT model, a folder or .gguf file: the actor starts from it, the reference stays at it. */
   actor: string;
   /** Reward model folder: it scores, and the critic starts from it. */
   rewardModel: string;
-  /** Where the critic's head starts: at the reward model's, or at zero. Default "reward-model". */
-  criticHead?: "reward-model" | "zero";
   /** Default: the actor's own. */
   tokenizer?: Tokenizer;
 }
@@ -41,14 +45,15 @@ export class RlhfEngine {
    * Loads all four models.
    *
    * @throws {CheckpointError} for a folder that is not the kind of model it should be
-   * @throws {ConfigError} when actor and reward model have different vocabularies: token ids go from one to the other
+   * @throws {ConfigError} for an unknown setting or a value out of range, and when actor and reward model have different vocabularies: token ids go from one to the other
    */
   static async load(options: RlhfOptions): Promise<RlhfEngine> {
     const { actor: actorPath, rewardModel: rewardPath } = options;
+    const settings = completeConfig({ name: "ppo", fields: engineFields, recipe: ppoRecipe }, settingsAmong(engineFields, options));
     const tokenizer = options.tokenizer ?? (await Tokenizer.load(actorPath));
     const actor = await CausalLM.load(actorPath, options);
     const rewardModel = (await RewardModel.load(rewardPath, options)).freeze();
-    const critic = options.criticHead === "zero"
+    const critic = settings.criticHead === "zero"
       ? await RewardModel.withNewHead(rewardPath, { ...options, head: "zero" })
       : await RewardModel.load(rewardPath, options);
     if (actor.spec.vocabSize !== critic.spec.vocabSize) {
@@ -58,7 +63,7 @@ export class RlhfEngine {
       );
     }
     actor.generationConfig = { ...actor.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
-    const adam = adamOptions({ adamBeta1: 0.9, adamBeta2: 0.95, adamEpsilon: 1e-5, weightDecay: 0, gradientClip: 1, ...options });
+    const adam = adamOptions(settings);
     return new RlhfEngine({
       actor: new TrainEngine(actor, adam),
       generator: new HybridEngine(actor, { tokenizer }),

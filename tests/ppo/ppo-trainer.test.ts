@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { deepSpeedChatRecipe } from "../../src/ppo/config.ts";
 import { type PpoOptions, PpoTrainer } from "../../src/ppo/ppo-trainer.ts";
 import type { Experience } from "../../src/ppo/records.ts";
-import { RlhfEngine } from "../../src/ppo/rlhf-engine.ts";
+import { RlhfEngine, type RlhfOptions } from "../../src/ppo/rlhf-engine.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { assertClose } from "../assert-close.ts";
 import { failure, rejection } from "../failure.ts";
@@ -42,6 +42,7 @@ describe("options", () => {
     [{ temperature: 0 }, "temperature: expected a number above 0, got 0"],
     [{ ppoEpochs: 0 }, "ppoEpochs: expected a whole number of at least 1, got 0"],
     [{ maxNewTokens: 2.5 }, "maxNewTokens: expected a whole number of at least 1, got 2.5"],
+    [{ klCoeff: 1 } as PpoOptions, 'unknown setting "klCoeff" of PPO; did you mean klCoef?'],
   ])("out of range are refused: %o", async (wrong, message) => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     expect(failure(() => new PpoTrainer(rlhf, wrong))).toEqual({ name: "ConfigError", code: "E_CONFIG", message });
@@ -175,5 +176,16 @@ describe("RlhfEngine.load", () => {
   test("makes the actor's generation end with its turn, also when it is saved", async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     expect(rlhf.actor.model.generationConfig.eos_token_id).toBe(rlhf.tokenizer.endOfTurnTokenId);
+  });
+});
+
+test("one object of settings serves RlhfEngine.load and PpoTrainer; a misspelled one is refused by both", async () => {
+  const folder = temporaryFolder();
+  const { actor, rewardModel } = await writeTinyModels(folder);
+  const config = { dtype: "float32", gradientClip: 0.5, klCoef: 0.2 } as const;
+  const rlhf = await RlhfEngine.load({ actor, rewardModel, ...config });
+  expect(new PpoTrainer(rlhf, config).options.klCoef).toBe(0.2);
+  expect(await rejection(() => RlhfEngine.load({ actor, rewardModel, gradienClip: 1 } as RlhfOptions))).toEqual({
+    name: "ConfigError", code: "E_CONFIG", message: 'unknown setting "gradienClip" of PPO; did you mean gradientClip?',
   });
 });
