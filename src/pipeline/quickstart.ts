@@ -43,9 +43,9 @@ export async function quickstart(config: QuickstartConfig, runStep: RunStep): Pr
 const settings = {
   "sft.maxSteps": 14, "sft.learningRate": 3e-4, "sft.miniBatchSize": 16,
   "reward.maxSteps": 8, "reward.learningRate": 2e-5, "reward.miniBatchSize": 16,
-  // 20 iterations have to show an effect on a model of this size: a high rate, a critic that starts by saying nothing, and answers
+  // 16 iterations have to show an effect on a model of this size: a high rate, a critic that starts by saying nothing, and answers
   // sampled a little below temperature 1, where so small a model still makes sense.
-  "ppo.maxSteps": 20, "ppo.actorLearningRate": 5e-5, "ppo.criticLearningRate": 5e-5, "ppo.criticHead": "zero", "ppo.adamEpsilon": 1e-8,
+  "ppo.maxSteps": 16, "ppo.actorLearningRate": 5e-5, "ppo.criticLearningRate": 5e-5, "ppo.criticHead": "zero", "ppo.adamEpsilon": 1e-8,
   "ppo.rolloutBatchSize": 16, "ppo.miniBatchSize": 16, "ppo.temperature": 0.7, "ppo.maxNewTokens": 48, "ppo.maxPromptLen": 128,
   "ppo.schedule": "constant", "ppo.warmupSteps": 2,
 } as const;
