@@ -19,14 +19,20 @@ export interface RunOptions {
   readonly replaces: "nothing" | "interrupted" | "finished";
 }
 
-const files = { config: "config.yaml", summary: "summary.json", metrics: "metrics.jsonl", samples: "samples.jsonl", model: "model" };
+const files = {
+  config: "config.yaml", summary: "summary.json", metrics: "metrics.jsonl", tensorboard: "tensorboard", samples: "samples.jsonl",
+  model: "model",
+};
 const checkpointName = /^checkpoint-\d{6,}$/;
+const rankLogName = /^rank-\d+\.log$/;
 
 /**
  * What lies where in the folder of a run:
  *
  *     config.yaml         the resolved settings
  *     metrics.jsonl       one object per training step
+ *     tensorboard/        the same numbers for TensorBoard
+ *     rank-0.log          the same, notes and errors as lines with times, a file per process
  *     samples.jsonl       texts
  *     checkpoint-000123/  the model after 123 steps
  *     model/              the final model
@@ -50,6 +56,15 @@ export class RunPaths {
 
   get metricsFile(): string {
     return join(this.folder, files.metrics);
+  }
+
+  get tensorboardFolder(): string {
+    return join(this.folder, files.tensorboard);
+  }
+
+  /** `rank-0.log`. */
+  rankLogFile(rank: number): string {
+    return join(this.folder, `rank-${rank}.log`);
   }
 
   get samplesFile(): string {
@@ -106,7 +121,7 @@ export async function openRun(folder: string, { config, replaces }: RunOptions):
         `--output: ${folder} holds an interrupted run with ${last}; choose another folder, or --force to start over and lose it`,
       );
     }
-    return names.filter((name) => Object.values(files).includes(name) || checkpointName.test(name));
+    return names.filter((name) => Object.values(files).includes(name) || checkpointName.test(name) || rankLogName.test(name));
   });
 }
 

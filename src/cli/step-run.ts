@@ -7,7 +7,9 @@ import type { RunStep, StepConfig, StepDuration, StepRun, TrainStep } from "../c
 import { ConfigError } from "../errors.ts";
 import { formatDuration } from "../metrics/format.ts";
 import { JsonlLog, MetricsLog } from "../metrics/jsonl-log.ts";
+import { RankLog } from "../metrics/rank-log.ts";
 import { createReporter, type Output, type Reporter } from "../metrics/reporter.ts";
+import { TensorboardLog } from "../metrics/tensorboard.ts";
 import { settingsLayout } from "../pipeline/config.ts";
 
 /** How steps are run. */
@@ -45,14 +47,17 @@ export function stepRunner(options: StepRunOptions): RunStep {
       config: resolvedYaml({ [name]: savedValues(settings.fields, config) }),
       replaces: config.force ? "finished" : options.restarts ? "interrupted" : "nothing",
     });
-    const { run, close } = openStepRun(name, { paths: folder, reporter, stopRequested: options.stopRequested });
+    const { run, failed, close } = openStepRun(name, { paths: folder, reporter, stopRequested: options.stopRequested });
     try {
       const results = await train(config, run);
       const seconds = secondsSoFar();
       await folder.markFinished({ ...results, seconds });
       reporter.stop();
-      reporter.note(`${name}: finished in ${formatDuration(seconds)}, see ${config.output}`);
+      run.note(`${name}: finished in ${formatDuration(seconds)}, see ${config.output}`);
       return { ...results, seconds };
+    } catch (error) {
+      failed(error);
+      throw error;
     } finally {
       close();
       await folder.close();
@@ -88,8 +93,16 @@ interface Frame {
   readonly stopRequested: () => boolean;
 }
 
-function openStepRun(name: string, { paths, reporter, stopRequested }: Frame): { run: StepRun; close: () => void } {
-  const metrics = new MetricsLog(paths.metricsFile);
+/** The run of a step on rank 0, the function that notes the error that ended it, and the one that closes its files. */
+interface OpenStepRun {
+  readonly run: StepRun;
+  readonly failed: (error: unknown) => void;
+  readonly close: () => void;
+}
+
+function openStepRun(name: string, { paths, reporter, stopRequested }: Frame): OpenStepRun {
+  const rankLog = new RankLog(paths.rankLogFile(0));
+  const logs = [new MetricsLog(paths.metricsFile), new TensorboardLog(paths.tensorboardFolder), rankLog];
   const samples = new JsonlLog(paths.samplesFile);
   let shown: readonly string[] = [];
   const run: StepRun = {
@@ -97,20 +110,30 @@ function openStepRun(name: string, { paths, reporter, stopRequested }: Frame): {
     start(totalSteps, names) {
       shown = names;
       reporter.start(name, totalSteps);
+      rankLog.note(`${name}: ${totalSteps} steps`);
     },
     log(step, numbers) {
-      metrics.log(step, numbers);
+      for (const log of logs) log.log(step, numbers);
       reporter.update(step, Object.fromEntries(shown.flatMap((key) => (numbers[key] === undefined ? [] : [[key, numbers[key]]]))));
     },
     sample: (record) => samples.append(record),
-    note: (line) => reporter.note(line),
+    note(line) {
+      reporter.note(line);
+      rankLog.note(line);
+    },
+  };
+  const failed = (error: unknown): void => {
+    try {
+      rankLog.failure(error);
+    } catch (logError) {
+      reporter.note(String(logError)); // a full disk; it must not hide the error that ended the step
+    }
   };
   const close = (): void => {
     reporter.stop();
-    metrics.close();
-    samples.close();
+    for (const log of [...logs, samples]) log.close();
   };
-  return { run, close };
+  return { run, failed, close };
 }
 
 /** What a step on a rank other than 0 runs in. */

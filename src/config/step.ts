@@ -36,11 +36,11 @@ export interface StepRun {
   readonly checkpointFolder: (step: number) => string;
   /** Says how many steps there will be, and which metrics the terminal shows of each. */
   readonly start: (totalSteps: number, shown: readonly string[]) => void;
-  /** Appends to `metrics.jsonl` and shows one step on the terminal. */
+  /** Appends one step to `metrics.jsonl`, TensorBoard's file and the log of this rank, and shows it on the terminal. */
   readonly log: (step: number, metrics: Metrics) => void;
   /** Appends a text sample, with anything that helps to read it, to `samples.jsonl`. */
   readonly sample: (record: Readonly<Record<string, unknown>>) => void;
-  /** Prints a line. */
+  /** Prints a line, which also goes into the log of this rank. */
   readonly note: (line: string) => void;
   /** True once Ctrl-C or SIGTERM arrived: finish the step, save, throw `Interrupted`. */
   readonly stopRequested: () => boolean;

@@ -1,43 +1,28 @@
-import { closeSync, openSync, writeSync } from "node:fs";
-import { getSystemErrorMessage } from "node:util";
-import { ConfigError } from "../errors.ts";
+import { AppendFile } from "./append-file.ts";
 
 /**
- * A JSONL file that grows by one object per line. Each line is handed to the system at once, so that a process that dies
- * loses nothing; it is not synced to the disk line by line.
+ * A JSONL file that grows by one object per line, at once.
  *
  * JSON has no NaN and no infinity: such a number is written as null and its name listed under `nonFinite`, e.g.
  * `{"step":3,"loss":null,"nonFinite":["loss"]}`.
  */
 export class JsonlLog {
-  readonly #path: string;
-  readonly #file: number;
+  readonly #file: AppendFile;
 
   /** Opens the file for appending. @throws {ConfigError} when it cannot be opened */
   constructor(path: string) {
-    this.#path = path;
-    this.#file = this.#attempt(() => openSync(path, "a"));
+    this.#file = new AppendFile(path);
   }
 
   /** Appends one object. @throws {ConfigError} when the disk is full or the file cannot be written */
   append(record: Readonly<Record<string, unknown>>): void {
     const nonFinite = Object.keys(record).filter((key) => typeof record[key] === "number" && !Number.isFinite(record[key]));
-    const line = JSON.stringify(nonFinite.length === 0 ? record : { ...record, nonFinite });
-    this.#attempt(() => writeSync(this.#file, `${line}\n`));
+    this.#file.append(`${JSON.stringify(nonFinite.length === 0 ? record : { ...record, nonFinite })}\n`);
   }
 
   /** Closes the file. */
   close(): void {
-    closeSync(this.#file);
-  }
-
-  #attempt<T>(action: () => T): T {
-    try {
-      return action();
-    } catch (cause) {
-      if (!(cause instanceof Error && "errno" in cause)) throw cause;
-      throw new ConfigError(`could not write ${this.#path}: ${getSystemErrorMessage(Number(cause.errno))}`, { cause });
-    }
+    this.#file.close();
   }
 }
 

@@ -64,7 +64,7 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
   const trainer = new PpoTrainer(rlhf, config);
   const perEpoch = Math.floor(prompts.train.length / config.rolloutBatchSize);
   const totalSteps = config.maxSteps ?? config.epochs * perEpoch;
-  run.start(totalSteps, ["reward", "kl", "responseLength", "entropy", "clipFraction", "rolloutTokensPerSecond"]);
+  run.start(totalSteps, ["reward", "evalReward", "kl", "responseLength", "entropy", "clipFraction", "rolloutTokensPerSecond"]);
 
   const save = (folder: string) => writeFolder(folder, async (temporary) => {
     await rlhf.actor.save(temporary);

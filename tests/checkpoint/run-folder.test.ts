@@ -10,11 +10,14 @@ import { temporaryFolder } from "../temporary-folder.ts";
 const open = (folder: string, replaces: RunOptions["replaces"] = "nothing"): Promise<RunFolder> =>
   openRun(folder, { config: "sft: {}\n", replaces });
 
-/** A folder with what an interrupted run leaves: settings, metrics and two checkpoints. */
+/** A folder with what an interrupted run leaves: settings, metrics, logs and two checkpoints. */
 async function interruptedRun(): Promise<string> {
   const folder = join(temporaryFolder(), "sft");
   const run = await open(folder);
   writeFileSync(run.metricsFile, "{}\n");
+  mkdirSync(run.tensorboardFolder);
+  writeFileSync(join(run.tensorboardFolder, "events.out.tfevents.1.host"), "");
+  for (const rank of [0, 12]) writeFileSync(run.rankLogFile(rank), "");
   for (const step of [7, 123]) mkdirSync(run.checkpointFolder(step));
   await run.close();
   return folder;
@@ -26,6 +29,9 @@ test("a run folder has its files under fixed names, and is finished when it has 
   expect(readFileSync(join(folder, "config.yaml"), "utf8")).toBe("sft: {}\n");
   expect([run.metricsFile, run.samplesFile, run.modelFolder, run.checkpointFolder(123), run.checkpointFolder(1234567)]).toEqual(
     ["metrics.jsonl", "samples.jsonl", "model", "checkpoint-000123", "checkpoint-1234567"].map((name) => join(folder, name)),
+  );
+  expect([run.tensorboardFolder, run.rankLogFile(0), run.rankLogFile(12)]).toEqual(
+    ["tensorboard", "rank-0.log", "rank-12.log"].map((name) => join(folder, name)),
   );
   expect(await readSummary(folder)).toBeUndefined();
   await run.markFinished({ perplexity: 3.5 });

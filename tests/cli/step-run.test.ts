@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { describe, expect, test } from "vitest";
@@ -49,7 +49,14 @@ const rows = (path: string): Record<string, unknown>[] =>
     return row;
   });
 
-test("a step writes settings, metrics, samples and a summary, and shows its key figures", async () => {
+/** The log of rank 0, with its times replaced by T. */
+const logLines = (folder: string): string[] =>
+  readFileSync(join(folder, "rank-0.log"), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.replace(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z /, "T ").replace(/[\d.]+ s\b/g, "T"));
+
+test("a step writes settings, metrics, samples, logs and a summary, and shows its key figures", async () => {
   const { output, runStep, sft, folder } = setUp();
   expect(await runStep(sftSettings, sft({ epochs: 3 }), twoSteps)).toMatchObject({ perplexity: 3 });
   const path = (name: string): string => join(folder, "sft", name);
@@ -58,6 +65,15 @@ test("a step writes settings, metrics, samples and a summary, and shows its key 
   expect(readFileSync(path("config.yaml"), "utf8")).toMatch(/^#.*\nsft:\n {2}model: m\n/);
   expect(JSON.parse(readFileSync(path("summary.json"), "utf8"))).toMatchObject({ perplexity: 3 });
   expect(existsSync(path("run.lock"))).toBe(false);
+  expect(logLines(path(""))).toEqual([
+    "T sft: 2 steps", "T step 1  loss 2  gradient norm 0.5", "T halfway", "T step 2  loss 1  gradient norm 0.25",
+    `T sft: finished in T, see ${folder}/sft`,
+  ]);
+  const events = readdirSync(path("tensorboard"));
+  expect(events).toEqual([expect.stringMatching(/^events\.out\.tfevents\.\d{10}\..+/)]);
+  expect(readFileSync(path(`tensorboard/${events[0]}`), "latin1").match(/loss|gradientNorm/g)).toEqual(
+    ["loss", "gradientNorm", "loss", "gradientNorm"],
+  );
   expect(output.lines).toEqual(["sft 1/2  eta T  loss 2", "halfway", "sft 2/2  took T  loss 1", `sft: finished in T, see ${folder}/sft`]);
 });
 
@@ -122,12 +138,32 @@ describe("a step that stops early", () => {
     expect(existsSync(join(folder, "sft", "summary.json"))).toBe(false);
     expect(existsSync(join(folder, "sft", "run.lock"))).toBe(false);
     expect(rows(join(folder, "sft", "metrics.jsonl"))).toEqual([{ step: 1, loss: null, nonFinite: ["loss"] }]);
+    expect(logLines(join(folder, "sft"))).toEqual([
+      "T sft: 10 steps", "T step 1  loss NaN", `T interrupted after step 1; the model is saved in ${folder}/sft/checkpoint-000001`,
+    ]);
   });
 
   test("by an error lets it through and lets go of the folder", async () => {
     const { runStep, sft, folder } = setUp();
     expect(await rejection(() => runStep(sftSettings, sft(), stopping))).toMatchObject({ name: "RangeError", message: "mine" });
     expect(existsSync(join(folder, "sft", "run.lock"))).toBe(false);
+    const [, , error, firstCall] = logLines(join(folder, "sft"));
+    expect(error).toBe("T ended by RangeError: mine");
+    expect(firstCall).toContain("step-run.test.ts"); // the stack
+  });
+
+  test.skipIf(!existsSync("/dev/full") || !existsSync("/proc/self/fd"))("by an error that cannot be logged shows both", async () => {
+    const { output, runStep, sft } = setUp();
+    const onFullDisk: TrainStep<SftConfig> = async (_, run) => {
+      const path = join(run.folder, "rank-0.log");
+      const opened = readdirSync("/proc/self/fd").map(Number)
+        .find((file) => existsSync(`/proc/self/fd/${file}`) && readlinkSync(`/proc/self/fd/${file}`) === path);
+      closeSync(opened ?? -1);
+      expect(openSync("/dev/full", "a")).toBe(opened); // the lowest number that is free
+      throw new RangeError("mine");
+    };
+    expect(await rejection(() => runStep(sftSettings, sft(), onFullDisk))).toMatchObject({ name: "RangeError", message: "mine" });
+    expect(output.text).toMatch(/^ConfigError: could not write .*\/sft\/rank-0\.log: no space left on device\n$/);
   });
 });
 
