@@ -1,6 +1,8 @@
 import { basename, dirname } from "node:path";
+import { exists } from "../checkpoint/atomic.ts";
 import { openPipeline, openRun, readSummary, RunPaths, type RunSummary } from "../checkpoint/run-folder.ts";
 import type { ConfigOf, Fields } from "../config/fields.ts";
+import { flagOf } from "../config/names.ts";
 import type { Settings } from "../config/resolve.ts";
 import { readSettings, resolvedYaml, savedValues } from "../config/settings-file.ts";
 import type { RunStep, StepConfig, StepDuration, StepRun, TrainStep } from "../config/step.ts";
@@ -38,7 +40,7 @@ export function stepRunner(options: StepRunOptions): RunStep {
       if (isWriter) reporter.note(`${name}: finished before, reused from ${config.output}`);
       return finished as RunSummary & S & StepDuration; // written by this same step
     }
-    
+    if (config.force) await checkPaths(config);
     const begin = performance.now();
     const secondsSoFar = () => (performance.now() - begin) / 1000;
     if (!isWriter) return { ...(await train(config, silentRun(config.output, options.stopRequested))), seconds: secondsSoFar() };
@@ -163,6 +165,17 @@ async function checkSettings<F extends Fields>({ name, fields }: Settings<F>, co
     `${config.output} was trained with other settings: ${changes.join("; ")}; ` +
       "go back to them, choose another --output, or --force to train again",
   );
+}
+
+/** Refuses to replace an earlier run while an input is not there: the run would be lost for a mistyped path. */
+async function checkPaths(config: StepConfig): Promise<void> {
+  for (const [key, value] of Object.entries(config)) {
+    if (!["model", "actor", "rewardModel", "data", "evalData"].includes(key)) continue;
+    for (const path of [value].flat()) {
+      if (typeof path !== "string" || (await exists(path))) continue;
+      throw new ConfigError(`${flagOf(key)}: no such file or folder: ${path}; what ${config.output} holds was left as it is`);
+    }
+  }
 }
 
 /** Refuses to reuse a step whose input model was trained again afterwards. */

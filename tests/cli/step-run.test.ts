@@ -96,7 +96,18 @@ describe("a finished step", () => {
       message: `${folder}/sft was trained with other settings: maxSteps was not set, now 5; epochs was 1, now 2; ` +
         "go back to them, choose another --output, or --force to train again",
     });
-    expect((await runStep(sftSettings, sft({ epochs: 2, force: true }), twoSteps)).perplexity).toBe(2);
+    const inputs = { model: folder, data: [folder] };
+    expect((await runStep(sftSettings, sft({ ...inputs, epochs: 2, force: true }), twoSteps)).perplexity).toBe(2);
+  });
+
+  test("is not replaced, not even with --force, while an input is missing", async () => {
+    const { runStep, sft, folder } = setUp();
+    await runStep(sftSettings, sft(), twoSteps);
+    expect(await rejection(() => runStep(sftSettings, sft({ model: folder, data: [folder, "missing.jsonl"], force: true }), twoSteps))).toEqual({
+      name: "ConfigError", code: "E_CONFIG",
+      message: `--data: no such file or folder: missing.jsonl; what ${folder}/sft holds was left as it is`,
+    });
+    expect(existsSync(join(folder, "sft", "summary.json"))).toBe(true);
   });
 
   test("is not reused when its input was trained again afterwards", async () => {
