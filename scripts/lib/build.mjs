@@ -52,7 +52,6 @@ async function configureAndCompile(libtorch, tools, folder, generator) {
     "-S", join(ROOT, "native"), "-B", folder, "-G", generator,
     `-DCMAKE_MAKE_PROGRAM=${tools.make[0]}`, `-DCMAKE_CXX_COMPILER=${tools.compiler[0]}`,
     `-DTSCHAT_LIBTORCH=${libtorch.folder}`, `-DTSCHAT_OUTPUT=${join(ROOT, "build/native")}`,
-    `-DTSCHAT_NODE_ADDON_API=${dirname(require.resolve("node-addon-api/package.json"))}`,
     `-DTSCHAT_NODE_API_HEADERS=${join(dirname(require.resolve("node-api-headers/package.json")), "include")}`,
   ]);
   const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / COMPILER_BYTES)));
