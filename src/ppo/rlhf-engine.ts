@@ -45,7 +45,8 @@ export class RlhfEngine {
    * Loads all four models.
    *
    * @throws {CheckpointError} for a folder that is not the kind of model it should be
-   * @throws {ConfigError} for an unknown setting or a value out of range, and when actor and reward model have different vocabularies: token ids go from one to the other
+   * @throws {ConfigError} for an unknown setting or a value out of range, and when actor and reward model have different
+   *   vocabularies: token ids go from one to the other
    */
   static async load(options: RlhfOptions): Promise<RlhfEngine> {
     const { actor: actorPath, rewardModel: rewardPath } = options;

@@ -103,7 +103,8 @@ describe("a finished step", () => {
   test("is not replaced, not even with --force, while an input is missing", async () => {
     const { runStep, sft, folder } = setUp();
     await runStep(sftSettings, sft(), twoSteps);
-    expect(await rejection(() => runStep(sftSettings, sft({ model: folder, data: [folder, "missing.jsonl"], force: true }), twoSteps))).toEqual({
+    const mistyped = sft({ model: folder, data: [folder, "missing.jsonl"], force: true });
+    expect(await rejection(() => runStep(sftSettings, mistyped, twoSteps))).toEqual({
       name: "ConfigError", code: "E_CONFIG",
       message: `--data: no such file or folder: missing.jsonl; what ${folder}/sft holds was left as it is`,
     });

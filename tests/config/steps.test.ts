@@ -14,7 +14,8 @@ describe("the defaults", () => {
   test("of PPO are those that the project recommends", () => {
     expect(completeConfig(ppoSettings, ppo)).toMatchObject({
       rolloutBatchSize: 32, samplesPerPrompt: 1, miniBatchSize: 32, ppoEpochs: 1, epochs: 1, maxPromptLen: 256, maxNewTokens: 128,
-      temperature: 1, klCoef: 0.05, klTarget: undefined, klHorizon: undefined, gamma: 1, gaeLambda: 0.95, clipRange: 0.2, valueClipRange: 0.2,
+      temperature: 1, klCoef: 0.05, klTarget: undefined, klHorizon: undefined, gamma: 1, gaeLambda: 0.95,
+      clipRange: 0.2, valueClipRange: 0.2,
       rewardClip: 5, missingEosPenalty: 1, whitenAdvantages: true, whitenRewards: false, schedule: "linear", adamEpsilon: 1e-5,
       gradientClip: 1, actorLearningRate: 1e-6, criticLearningRate: 5e-6, parity: "none", seed: 1234,
     });
