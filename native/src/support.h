@@ -91,5 +91,6 @@ std::vector<Export> dispatchExports();
 std::vector<Export> autogradExports();
 std::vector<Export> randomExports();
 std::vector<Export> systemExports();
+std::vector<Export> kernelExports();
 
 }  // namespace tschat

@@ -1,5 +1,6 @@
 import { CheckpointError } from "../errors.ts";
-import { indexCopy, linear } from "../nn/functional.ts";
+import { indexCopy } from "../nn/functional.ts";
+import { type LayerProduct, layerProduct } from "../nn/layer-product.ts";
 import { ParameterBlock } from "../nn/parameter-block.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { indices, zeros } from "../tensor/create.ts";
@@ -65,8 +66,18 @@ export class CausalLM extends PretrainedModel {
     return decoderBlock(this, block);
   }
 
-  /** [vocab, embedding size]: what hidden states are multiplied with. */
-  get headWeight(): Tensor { return (this.head ?? this.decoder.embedding).leaf(this.head ? "weight" : "tokens"); }
+  /** Block and name of the matrix that hidden states are multiplied with. */
+  get headMatrix(): readonly [ParameterBlock, string] { return this.head ? [this.head, "weight"] : [this.decoder.embedding, "tokens"]; }
+  /** [vocab, embedding size] */
+  get headWeight(): Tensor {
+    const [block, name] = this.headMatrix;
+    return block.leaf(name);
+  }
+
+  /** Logits of hidden states: [n, embedding size] -> [n, vocab]. */
+  logits(hidden: Tensor, product: LayerProduct = layerProduct): Tensor {
+    return product(hidden, ...this.headMatrix);
+  }
 
   /** Hidden states of packed sequences, [total, embedding size]. */
   hidden(rows: PackedRows, options: ForwardOptions = {}): Tensor {
@@ -81,7 +92,7 @@ export class CausalLM extends PretrainedModel {
   forward(tokens: TokenBatch, { attentionMask }: { attentionMask?: AttentionMask } = {}): Tensor {
     const batch = unpad(tokens, attentionMask);
     this.checkLengths(batch.rows);
-    const logits = linear(this.hidden(packRows(batch.rows)), this.headWeight);
+    const logits = this.logits(this.hidden(packRows(batch.rows)));
     const { vocabSize } = this.spec;
     const grid = zeros([batch.batchSize * batch.width, vocabSize], logits.dtype);
     return indexCopy(grid, indices(batch.places), logits).reshape([batch.batchSize, batch.width, vocabSize]);

@@ -1,8 +1,9 @@
 import type { DType } from "../native/binding.ts";
 import { type AttentionContext, packedAttention } from "../nn/attention.ts";
-import { activate, embedding, layerNorm, type Linear, linear, rmsNorm } from "../nn/functional.ts";
+import { embedding, linear } from "../nn/functional.ts";
+import { type LayerProduct, layerProduct, type Norm, normalize, type ProductExtras } from "../nn/layer-product.ts";
 import { type LeafSpec, ParameterBlock } from "../nn/parameter-block.ts";
-import { type RotaryTables, rotaryTables, rotate } from "../nn/rotary.ts";
+import { rotaryTables } from "../nn/rotary.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type LayerRunner, plainRunner } from "./layer-runner.ts";
 import type { PackedRows } from "./packing.ts";
@@ -13,15 +14,8 @@ export interface ForwardOptions {
   runner?: LayerRunner | undefined;
   /** Left out: packed causal attention within the pass. */
   attention?: AttentionContext;
-  /** Left out: `linear`; decoding passes the product for few rows, which has no gradient. */
-  product?: Linear;
-}
-
-/** What the layers of one pass share. */
-interface Pass {
-  rotary: RotaryTables | undefined;
-  attention: AttentionContext;
-  product: Linear;
+  /** Left out: `layerProduct`. */
+  product?: LayerProduct;
 }
 
 /** A decoder-only transformer that interprets a `DecoderSpec`; its parameters are a list of blocks. */
@@ -48,15 +42,19 @@ export class Decoder {
 
   /** Hidden states of packed sequences: [total, embedding size], after the final norm and projection. */
   forward(rows: PackedRows, options: ForwardOptions = {}): Tensor {
-    const { runner = plainRunner, attention = packedAttention(rows.offsets), product = linear } = options;
+    const { runner = plainRunner, product = layerProduct } = options;
     let x = runner.run(this.embedding, (tokens) => this.#embed(tokens, rows.positions), rows.tokens);
-    const { positions } = this.spec;
-    const pass = { rotary: positions.kind === "rotary" ? rotaryTables(positions, rows.positions, x) : undefined, attention, product };
+    const attention = options.attention ?? this.#packedAttention(rows, x);
     for (const [index, layer] of this.layers.entries()) {
-      x = runner.run(layer, (input) => this.#layer(index, layer, input, pass), x);
+      x = runner.run(layer, (input) => this.#layer(layer, input, product, (projected) => attention.attend(index, projected)), x);
     }
     const { final } = this;
     return final ? runner.run(final, (input) => this.#finish(final, input), x) : this.#finish(undefined, x);
+  }
+
+  #packedAttention(rows: PackedRows, like: Tensor): AttentionContext {
+    const { positions, attention } = this.spec;
+    return packedAttention(rows.offsets, attention, positions.kind === "rotary" ? rotaryTables(positions, rows.positions, like) : undefined);
   }
 
   #embed(tokens: Tensor, positions: Tensor): Tensor {
@@ -68,54 +66,30 @@ export class Decoder {
     return x;
   }
 
-  #layer(index: number, block: ParameterBlock, x: Tensor, pass: Pass): Tensor {
-    const before = this.spec.norm.placement === "before";
-    const attended = this.#attention(index, block, before ? this.#norm(block, "attentionNorm", x) : x, pass);
-    const h = before ? x.add(attended) : this.#norm(block, "attentionNorm", x.add(attended));
-    const transformed = this.#mlp(block, before ? this.#norm(block, "mlpNorm", h) : h, pass);
-    return before ? h.add(transformed) : this.#norm(block, "mlpNorm", h.add(transformed));
-  }
-
   /** x [total, hidden] -> [total, hidden] */
-  #attention(index: number, block: ParameterBlock, x: Tensor, { rotary, attention, product }: Pass): Tensor {
-    const { numHeads, numKvHeads, headDim } = this.spec.attention;
-    const total = x.shape[0] ?? 0;
-    const projected = product(x, block.leaf("queryKeyValue"), block.find("queryKeyValueBias")).reshape([total, -1, headDim]);
-    const rotating = numHeads + numKvHeads; // queries and keys lie together, so one rotation serves both
-    const [queryKey, value] = split(projected, 1, rotating, numKvHeads);
-    const [query, key] = split(rotary ? rotate(queryKey, rotary) : queryKey, 1, numHeads, numKvHeads);
-    const attended = attention.attend(index, query, key, value);
-    return product(attended, block.leaf("attentionOutput"), block.find("attentionOutputBias"));
-  }
-
-  #mlp(block: ParameterBlock, x: Tensor, { product }: Pass): Tensor {
-    const { kind, size, activation } = this.spec.mlp;
-    let h: Tensor;
-    if (kind === "gated") {
-      const [gate, up] = split(product(x, block.leaf("gateUp"), block.find("gateUpBias")), 1, size, size);
-      h = activate(gate, activation).mul(up);
-    } else {
-      h = activate(product(x, block.leaf("up"), block.find("upBias")), activation);
-    }
-    return product(h, block.leaf("down"), block.find("downBias"));
+  #layer(block: ParameterBlock, x: Tensor, product: LayerProduct, attend: (projected: Tensor) => Tensor): Tensor {
+    const { norm: { placement }, mlp } = this.spec;
+    const attentionNorm = this.#norm(block, "attentionNorm"), mlpNorm = this.#norm(block, "mlpNorm");
+    const before = placement === "before";
+    const attended = attend(product(x, block, "queryKeyValue", before ? { norm: attentionNorm } : {}));
+    const summed = product(attended, block, "attentionOutput", { residual: x });
+    const h = before ? summed : normalize(summed, attentionNorm);
+    const inner: ProductExtras = { norm: before ? mlpNorm : undefined, activation: mlp.activation, gated: mlp.kind === "gated" };
+    const transformed = product(product(h, block, mlp.kind === "gated" ? "gateUp" : "up", inner), block, "down", { residual: h });
+    return before ? transformed : normalize(transformed, mlpNorm);
   }
 
   /** A final norm without weights has no block. */
   #finish(block: ParameterBlock | undefined, x: Tensor): Tensor {
-    const normed = this.spec.finalNorm ? this.#norm(block, "norm", x) : x;
+    const normed = this.spec.finalNorm ? normalize(x, this.#norm(block, "norm")) : x;
     const projection = block?.find("projection");
     return projection ? linear(normed, projection) : normed;
   }
 
-  #norm(block: ParameterBlock | undefined, name: string, x: Tensor): Tensor {
+  #norm(block: ParameterBlock | undefined, name: string): Norm {
     const { kind, eps } = this.spec.norm;
-    return kind === "rms" ? rmsNorm(x, block?.find(name), eps) : layerNorm(x, block?.find(name), block?.find(`${name}Bias`), eps);
+    return { kind, weight: block?.find(name), bias: block?.find(`${name}Bias`), eps };
   }
-}
-
-/** Two views of what one fused projection gave. */
-function split(x: Tensor, dim: number, first: number, second: number): [Tensor, Tensor] {
-  return x.split([first, second], dim) as [Tensor, Tensor];
 }
 
 function normLeaves(spec: DecoderSpec, name: string): LeafSpec[] {

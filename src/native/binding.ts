@@ -102,6 +102,12 @@ export interface Binding {
   torchVersion(): string;
   /** Whether bfloat16 products run in hardware on this processor. */
   hasFastBfloat16(): boolean;
+  /** Name of the instruction set that our own kernels use. */
+  kernelSet(): string;
+  /** Those that this processor has, the best first. */
+  kernelSets(): string[];
+  /** Chooses one of them, in place of the best or of what TSCHAT_KERNELS says. */
+  useKernels(name: string): void;
   /** From now on SIGINT and SIGTERM only set the flag that `stopSignal` reads; the second one ends the process at once. */
   catchStopSignals(): void;
   /** Number of the signal that asked the process to stop, or 0. */
@@ -116,7 +122,7 @@ export const bindingNames = [
   "fromData", "toData", "toBytes", "shapeOf", "dtypeOf", "deviceOf", "itemOf", "addressOf", "freeTensor", "tensorMemory",
   "backward", "gradOf", "setGrad", "setRequiresGrad", "requiresGrad", "setGradEnabled", "segment",
   "createGenerator", "manualSeed", "generatorState", "setGeneratorState",
-  "setNumThreads", "numThreads", "torchVersion", "hasFastBfloat16", "catchStopSignals", "stopSignal", "dieWithParent",
+  "setNumThreads", "numThreads", "torchVersion", "hasFastBfloat16", "kernelSet", "kernelSets", "useKernels", "catchStopSignals", "stopSignal", "dieWithParent",
 ] as const satisfies readonly (keyof Binding)[];
 
 // A name that the interface has and the list lacks makes this type `never`-free and the assignment an error.

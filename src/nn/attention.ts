@@ -1,25 +1,43 @@
 import { cat } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { causalAttention } from "./functional.ts";
+import { type RotaryTables, rotate } from "./rotary.ts";
+
+/** Numbers of heads and their size. */
+export interface HeadShape {
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+}
 
 /** How the layers of one forward pass reach keys and values: within the pass, or through a cache. */
 export interface AttentionContext {
   /**
    * @param layer index of the calling layer
-   * @param q [total, heads, headDim], rotated
-   * @param k [total, kvHeads, headDim], rotated
-   * @param v [total, kvHeads, headDim]
-   * @returns [total, heads * headDim]
+   * @param projected [total, (numHeads + 2 numKvHeads) * headDim]: queries, keys and values of every token, not yet rotated
+   * @returns [total, numHeads * headDim]
    */
-  attend(layer: number, q: Tensor, k: Tensor, v: Tensor): Tensor;
+  attend(layer: number, projected: Tensor): Tensor;
 }
 
 /** Every packed sequence sees itself alone, each token the tokens up to it. */
-export function packedAttention(offsets: readonly number[]): AttentionContext {
-  return { attend: (_layer, q, k, v) => attendPacked(offsets, q, k, v) };
+export function packedAttention(offsets: readonly number[], shape: HeadShape, rotary: RotaryTables | undefined): AttentionContext {
+  return {
+    attend: (_layer, projected) => {
+      const { numHeads, numKvHeads, headDim } = shape;
+      const heads = projected.reshape([projected.shape[0] ?? 0, -1, headDim]);
+      const [queryKey, value] = heads.split([numHeads + numKvHeads, numKvHeads], 1) as [Tensor, Tensor];
+      // Queries and keys lie together, so one rotation serves both.
+      const [query, key] = (rotary ? rotate(queryKey, rotary) : queryKey).split([numHeads, numKvHeads], 1) as [Tensor, Tensor];
+      return attendPacked(offsets, query, key, value);
+    },
+  };
 }
 
-/** Causal attention of packed sequences, shapes as in `AttentionContext.attend`. */
+/**
+ * Causal attention of packed sequences: q [total, heads, headDim], k and v [total, kvHeads, headDim], rotated ->
+ * [total, heads * headDim].
+ */
 export function attendPacked(offsets: readonly number[], q: Tensor, k: Tensor, v: Tensor): Tensor {
   const [total, heads, headDim] = q.shape as [number, number, number];
   const scale = headDim ** -0.5;

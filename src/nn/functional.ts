@@ -2,7 +2,7 @@ import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 const op = {
-  linear: operator("linear"), linearSmall: operator("tschat::linear_small"), embedding: operator("embedding"),
+  linear: operator("linear"), embedding: operator("embedding"),
   rmsNorm: operator("rms_norm"), layerNorm: operator("layer_norm"),
   silu: operator("silu"), gelu: operator("gelu"), relu: operator("relu"), attention: operator("scaled_dot_product_attention"),
   roll: operator("roll"), addcmul: operator("addcmul"), indexCopy: operator("index_copy"), bmm: operator("bmm"),
@@ -11,14 +11,6 @@ const op = {
 /** x @ weight^T + bias: [..., in] -> [..., out], weight [out, in], bias [out]. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return new Tensor(op.linear(x.handle, weight.handle, bias?.handle ?? null));
-}
-
-/** The signature that `linear` and `linearSmall` share. */
-export type Linear = typeof linear;
-
-/** `linear` without gradient for few rows, as in decoding: in bfloat16 the weight is streamed once, as it lies, and sums are float32. */
-export function linearSmall(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  return new Tensor(op.linearSmall(x.handle, weight.handle, bias?.handle ?? null));
 }
 
 /** Rows of `table` [rows, hidden] picked by int64 indices [...]: [..., hidden]. */

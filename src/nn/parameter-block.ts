@@ -53,6 +53,11 @@ export class ParameterBlock {
   /** Number of parameters, padding left out. */
   get numParameters(): number { return [...this.#placements.values()].reduce((sum, { size }) => sum + size, 0); }
 
+  /** Leaves with two dimensions. */
+  get matrixNames(): readonly string[] {
+    return [...this.#placements].flatMap(([name, { shape }]) => (shape.length > 1 ? [name] : []));
+  }
+
   /** The leaf that autograd sees. */
   leaf(name: string): Tensor {
     const leaf = this.#leaves.get(name);

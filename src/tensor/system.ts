@@ -18,6 +18,25 @@ export function tensorMemory(): { liveTensors: number; liveBytes: number } {
 export function hasFastBfloat16(): boolean {
   return binding.hasFastBfloat16();
 }
+/**
+ * The instruction sets that our own kernels can use on this processor, the best first: "avx512" (with bfloat16), "avx2", "plain". The
+ * best is in use unless the environment variable TSCHAT_KERNELS names another.
+ */
+export function kernelSets(): readonly string[] {
+  return binding.kernelSets();
+}
+/** The one in use. */
+export function kernelSet(): string {
+  return binding.kernelSet();
+}
+/**
+ * Uses another from now on.
+ *
+ * @throws {TypeError} for one that this processor lacks
+ */
+export function useKernels(name: string): void {
+  binding.useKernels(name);
+}
 
 /**
  * Frees every tensor that nothing refers to, now. V8 collects when its own heap asks for it; after a training step has

@@ -43,6 +43,16 @@ export function tidy<Result>(body: () => Result): Result {
   return result;
 }
 
+/** Runs `body`, whose tensors outlive any `tidy` around the call: they belong to an object that lives longer. */
+export function untracked<Result>(body: () => Result): Result {
+  scopes.push(new Set());
+  try {
+    return body();
+  } finally {
+    scopes.pop();
+  }
+}
+
 function collect(value: unknown, into: Set<unknown>): void {
   if (typeof value !== "object" || value === null || into.has(value) || ArrayBuffer.isView(value)) return;
   into.add(value);

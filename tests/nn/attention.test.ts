@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { packedAttention } from "../../src/nn/attention.ts";
+import { attendPacked } from "../../src/nn/attention.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { fromNumbers, Generator, randn } from "../../src/tensor/create.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
@@ -42,7 +42,7 @@ test("packed sequences attend to themselves alone, causally, with shared key hea
     randn([9, KV_HEADS, HEAD_DIM], generator),
     randn([9, KV_HEADS, HEAD_DIM], generator),
   ];
-  const attended = packedAttention(offsets).attend(0, q, k, v);
+  const attended = attendPacked(offsets, q, k, v);
   expect(attended.shape).toEqual([9, HEADS * HEAD_DIM]);
   assertClose(attended.numbers(), slowAttention(q, k, v), { atol: 1e-6 });
 });
@@ -55,7 +55,7 @@ test("gradients of queries, keys and values are slopes, by central differences",
     randn([9, KV_HEADS, HEAD_DIM], generator),
   ] as const;
   const slope = randn([9, HEADS * HEAD_DIM], generator);
-  const value = (q: Tensor, k: Tensor, v: Tensor) => packedAttention(offsets).attend(0, q, k, v).mul(slope).sum();
+  const value = (q: Tensor, k: Tensor, v: Tensor) => attendPacked(offsets, q, k, v).mul(slope).sum();
   const leaves = inputs.map((x) => x.detach().requiresGrad_());
   value(...(leaves as [Tensor, Tensor, Tensor])).backward();
   const step = 1e-2;

@@ -1,0 +1,19 @@
+// Makes the table of one instruction set. Each isa_*.cc defines TSCHAT_ISA, is compiled with that set's flags and includes this.
+#pragma once
+
+#include "attention.h"
+#include "backward.h"
+#include "elementwise.h"
+#include "linear.h"
+#include "sampling.h"
+
+namespace tschat {
+namespace TSCHAT_ISA {
+
+template <typename T>
+static constexpr Kernels table() {
+  return {norm<T>, linearTasks<T>, linear<T>, activation<T>, append<T>, attend<T>, combine<T>, attendPrompt<T>, normBackward<T>, activationBackward<T>, sample<T>};
+}
+
+}  // namespace TSCHAT_ISA
+}  // namespace tschat

@@ -1,0 +1,194 @@
+// Products of few rows, the ones that decoding is made of: the weight is streamed once, as it lies. Every output of every row is the
+// same sequence of additions whatever the other rows are, so a sequence's tokens do not depend on the batch it is decoded in.
+#pragma once
+
+#include "elementwise.h"
+#include "kernels.h"
+#include "simd.h"
+
+namespace tschat {
+namespace TSCHAT_ISA {
+
+
+#if defined(__AVX512BF16__)
+
+/** Rows and outputs of a tile: sixteen sums, which one vector holds after they are added up across lanes. */
+constexpr int kTileRows = 4, kTile = 4;
+
+/** Lanes of a and b added half to half: [a low + a high, b low + b high]. */
+static inline __m512 addHalves(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+}
+/** The same for quarters within each half. */
+static inline __m512 addQuarters(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
+/** y[r][o] = sum over the lanes of total[r][o]: each in the same order, all sixteen with fifteen additions of vectors. */
+template <int rows>
+static inline void addLanes(const Vec (&total)[rows][kTile], float* y, int64_t stride) {
+  __m512 quarters[kTile]; // of each output, four floats of each row
+  for (int o = 0; o < kTile; o++) {
+    const auto row = [&](int r) { return total[r % rows][o].v; };
+    const __m512 a = addHalves(row(0), row(1));
+    quarters[o] = addQuarters(a, rows > 2 ? addHalves(row(2), row(3)) : a);
+  }
+  const auto add = [](__m512 a, __m512 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); };
+  const __m512d a = _mm512_castps_pd(add(quarters[0], quarters[1])), b = _mm512_castps_pd(add(quarters[2], quarters[3]));
+  const __m512 sums = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  _mm_storeu_ps(y, _mm512_castps512_ps128(sums));
+  if (rows > 1) _mm_storeu_ps(y + stride, _mm512_extractf32x4_ps(sums, 1));
+  if (rows > 2) _mm_storeu_ps(y + 2 * stride, _mm512_extractf32x4_ps(sums, 2));
+  if (rows > 2) _mm_storeu_ps(y + 3 * stride, _mm512_extractf32x4_ps(sums, 3));
+}
+
+#else
+
+/** As many sums as there are registers for. */
+constexpr int kTileRows = 2, kTile = 2;
+
+template <int rows>
+static inline void addLanes(const Vec (&total)[rows][kTile], float* y, int64_t stride) {
+  for (int r = 0; r < rows; r++)
+    for (int o = 0; o < kTile; o++) y[r * stride + o] = sum(total[r][o]);
+}
+
+#endif
+
+/** `rows` rows of x times kTile rows of the weight; each step brings `lines` lines of what comes next. */
+template <typename T, int rows>
+static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t width, float* y, int64_t stride, Upcoming& upcoming, int lines) {
+  using L = Lanes<T>;
+  Vec total[rows][kTile];
+  for (int r = 0; r < rows; r++)
+    for (int o = 0; o < kTile; o++) total[r][o] = zero();
+  const auto accumulate = [&](auto loadAt) {
+    for (int i = 0; i < lines; i++) upcoming.bring();
+    typename L::Raw w[kTile];
+    for (int o = 0; o < kTile; o++) w[o] = loadAt(weight[o]);
+    for (int r = 0; r < rows; r++) {
+      const typename L::Raw value = loadAt(x + r * width);
+      for (int o = 0; o < kTile; o++) total[r][o] = L::multiply(w[o], value, total[r][o]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + L::step <= width; k += L::step) accumulate([&](const T* row) { return L::load(row + k); });
+  if (k < width) accumulate([&](const T* row) { return L::loadFirst(row + k, width - k); });
+  addLanes<rows>(total, y, stride);
+}
+
+/**
+ * y [rows, kLinearGroup] = x [rows, width] times `outputs` <= kLinearGroup rows of the weight; columns behind them get anything. While
+ * the rows pass, what comes next is fetched: with many rows the memory would idle otherwise.
+ */
+template <typename T>
+static void groupProduct(const T* x, const T* weight, int64_t rows, int64_t width, int64_t outputs, float* y, Upcoming upcoming) {
+  const int64_t steps = (width + Lanes<T>::step - 1) / Lanes<T>::step * ((rows + kTileRows - 1) / kTileRows) * ((outputs + kTile - 1) / kTile);
+  const int lines = static_cast<int>(((upcoming.end - upcoming.next) / 64 + steps - 1) / steps);
+  // As many outputs at a time as stay in the first cache while the rows pass.
+  constexpr int64_t kCached = 20480;
+  const int64_t cached = kCached / (width * static_cast<int64_t>(sizeof(T))) / kTile * kTile;
+  const int64_t part = cached < kTile ? kTile : cached;
+  for (int64_t from = 0; from < outputs; from += part) {
+    const int64_t to = from + part < outputs ? from + part : outputs;
+    const auto block = [&](int64_t row, auto run) {
+      for (int64_t o = from; o < to; o += kTile) {
+        const T* pointers[kTile];
+        for (int64_t i = 0; i < kTile; i++) pointers[i] = weight + (o + i < outputs ? o + i : outputs - 1) * width;
+        run(x + row * width, pointers, y + row * kLinearGroup + o);
+      }
+    };
+    int64_t row = 0;
+    const auto tiles = [&]<int count>() {
+      block(row, [&](const T* xs, const T* const (&ws)[kTile], float* ys) {
+        tile<T, count>(xs, ws, width, ys, kLinearGroup, upcoming, lines);
+      });
+      row += count;
+    };
+    while (row + kTileRows <= rows) tiles.template operator()<kTileRows>();
+    if (rows - row >= 2) tiles.template operator()<2>();
+    if (row < rows) tiles.template operator()<1>();
+  }
+}
+
+/** int8 rows as T, exact and not yet scaled. */
+template <typename T>
+static const T* widen(const int8_t* rows, int64_t count) {
+  T* wide = static_cast<T*>(scratch(2, count * sizeof(T)));
+  int64_t k = 0;
+  for (; k + 16 <= count; k += 16) store(wide + k, load(rows + k));
+  for (; k < count; k++) assign(wide[k], rows[k]);
+  return wide;
+}
+
+/** Rows that one pass over the weight serves: as many as stay in the second cache. */
+template <typename T>
+static int64_t rowsInCache(int64_t width) {
+  constexpr int64_t kCached = 262144;
+  const int64_t rows = kCached / (width * static_cast<int64_t>(sizeof(T))) / 4 * 4;
+  return rows < 4 ? 4 : rows;
+}
+
+/** One group of outputs for rows [0, rows) of x, y and the residual, which are moved to the block's first row. */
+template <typename T>
+static void linearGroup(const LinearArgs& args, const T* x, const T* residual, T* y, int64_t rows, int64_t group) {
+  const int64_t width = args.norm.width, outputs = args.outputs;
+  const int64_t j = group * kLinearGroup, count = outputs - j < kLinearGroup ? outputs - j : kLinearGroup;
+  float* products = static_cast<float*>(scratch(1, 2 * rows * kLinearGroup * sizeof(float)));
+  float* ups = products + rows * kLinearGroup;
+  const int64_t rowBytes = width * (args.scales ? 1 : sizeof(T));
+  const char* weights = static_cast<const char*>(args.weight);
+  const auto multiply = [&](int64_t from, float* sums) {
+    const char* rowsOfWeight = weights + from * rowBytes;
+    const T* weight = args.scales ? widen<T>(reinterpret_cast<const int8_t*>(rowsOfWeight), count * width)
+                                  : reinterpret_cast<const T*>(rowsOfWeight);
+    const char* next = rowsOfWeight + kLinearGroup * rowBytes; // the same place in the next group
+    const char *stop = next + count * rowBytes, *end = weights + (from < outputs ? outputs : 2 * outputs) * rowBytes;
+    groupProduct(x, weight, rows, width, count, sums, {next, stop < end ? stop : end});
+  };
+  multiply(j, products);
+  if (args.gated) multiply(outputs + j, ups);
+  const auto finish = [&](const float* sums, int64_t at) { // scale and bias, rounded as the product's tensor would be
+    Vec value = load(sums);
+    if (args.scales) value = value * loadFirst(args.scales + at, count);
+    if (args.bias) value = value + loadFirst(static_cast<const T*>(args.bias) + at, count);
+    return rounded<T>(value);
+  };
+  for (int64_t r = 0; r < rows; r++) {
+    Vec value = finish(products + r * kLinearGroup, j);
+    if (args.activation != Activation::kNone) value = rounded<T>(activate(value, args.activation));
+    if (args.gated) value = rounded<T>(value * finish(ups + r * kLinearGroup, outputs + j));
+    if (residual) value = value + loadFirst(residual + r * outputs + j, count);
+    T* to = y + r * outputs + j;
+    if (count == kLinearGroup) store(to, value);
+    else storeFirst(to, value, count);
+  }
+}
+
+/** A task is a group of outputs of a block of rows; groups go fastest, so that the block's rows stay in the cache. */
+template <typename T>
+static int64_t linearTasks(const LinearArgs& args) {
+  const int64_t block = rowsInCache<T>(args.norm.width);
+  return (args.rows + block - 1) / block * ((args.outputs + kLinearGroup - 1) / kLinearGroup);
+}
+
+template <typename T>
+static void linear(const LinearArgs& args, int64_t from, int64_t to) {
+  const int64_t width = args.norm.width, outputs = args.outputs;
+  const int64_t block = rowsInCache<T>(width), groups = (outputs + kLinearGroup - 1) / kLinearGroup;
+  const T* x = static_cast<const T*>(args.norm.x);
+  if (args.norm.kind != Norm::kNone) {
+    // Each thread normalises all rows for itself: for few rows that is less than waiting for the others.
+    T* normed = static_cast<T*>(scratch(0, args.rows * width * sizeof(T)));
+    for (int64_t r = 0; r < args.rows; r++) normRow(args.norm, x + r * width, normed + r * width);
+    x = normed;
+  }
+  for (int64_t task = from; task < to; task++) {
+    const int64_t row = task / groups * block, rows = args.rows - row < block ? args.rows - row : block;
+    const T* residual = args.residual ? static_cast<const T*>(args.residual) + row * outputs : nullptr;
+    linearGroup(args, x + row * width, residual, static_cast<T*>(args.y) + row * outputs, rows, task % groups);
+  }
+}
+
+}  // namespace TSCHAT_ISA
+}  // namespace tschat

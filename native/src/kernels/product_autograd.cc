@@ -1,0 +1,112 @@
+// The gradient of tschat::layer_product. Forward is the very kernel that generation runs, so both see the same bits.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "kernels.h"
+#include "ops.h"
+
+namespace tschat {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/** (dx, dweight, dbias) of norm_rows; the last two undefined where there is none. */
+static std::tuple<at::Tensor, at::Tensor, at::Tensor> normBackward(const at::Tensor& x, const at::Tensor& gradient, int64_t kind,
+                                                                   const MaybeTensor& weight, const MaybeTensor& bias, double eps) {
+  const at::Tensor dy = gradient.contiguous();
+  at::Tensor dx = at::empty_like(x);
+  const int64_t width = x.size(-1), rows = x.numel() / width;
+  const NormBackwardArgs args = {x.const_data_ptr(), weight ? weight->const_data_ptr() : nullptr, dy.const_data_ptr(), dx.mutable_data_ptr(),
+                                 width, static_cast<float>(eps), static_cast<Norm>(kind)};
+  // Each thread sums over its own rows; the threads' sums are added in their order, so that a run repeats bit for bit.
+  const int64_t threads = at::get_num_threads();
+  const auto sums = [&](bool isNeeded) { return isNeeded ? at::zeros({threads, width}, x.options().dtype(at::kFloat)) : at::Tensor(); };
+  at::Tensor dWeight = sums(weight.has_value()), dBias = sums(bias.has_value());
+  const Kernels& kernel = kernelsFor(x);
+  at::parallel_for(0, rows, std::max<int64_t>(1, 4096 / width), [&](int64_t from, int64_t to) {
+    const auto own = [&](at::Tensor& all) { return all.defined() ? all.data_ptr<float>() + at::get_thread_num() * width : nullptr; };
+    kernel.normBackward(args, from, to, own(dWeight), own(dBias));
+  });
+  const auto joined = [&](const at::Tensor& all) { return all.defined() ? all.sum(0).to(x.scalar_type()) : all; };
+  return {dx, joined(dWeight), joined(dBias)};
+}
+
+static at::Tensor activationBackward(const at::Tensor& x, const at::Tensor& gradient, int64_t activation, bool gated) {
+  const at::Tensor dy = gradient.contiguous();
+  at::Tensor dx = at::empty_like(x);
+  const ActivationBackwardArgs args = {x.const_data_ptr(), dy.const_data_ptr(), dx.mutable_data_ptr(), dy.size(-1), activationOf(activation), gated};
+  const Kernels& kernel = kernelsFor(x);
+  at::parallel_for(0, dy.numel() / args.width, std::max<int64_t>(1, 4096 / args.width),
+                   [&](int64_t from, int64_t to) { kernel.activationBackward(args, from, to); });
+  return dx;
+}
+
+struct LayerProduct : torch::autograd::Function<LayerProduct> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias, int64_t norm,
+                            const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
+                            const MaybeTensor& residual) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const at::Tensor x = input.contiguous();
+    const bool isActivated = activation != 0 || gated;
+    // What the activation sees is kept: computing it again would be the product again.
+    at::Tensor before, y;
+    if (isActivated) {
+      TORCH_CHECK(!residual, "a product with an activation has no residual in training");
+      before = layerProduct(x, weight, bias, norm, normWeight, normBias, eps, 0, false, std::nullopt, std::nullopt);
+      y = activateRows(before, activation, gated);
+    } else {
+      y = layerProduct(x, weight, bias, norm, normWeight, normBias, eps, 0, false, residual, std::nullopt);
+    }
+    context->save_for_backward({x, weight, bias.value_or(at::Tensor()), normWeight.value_or(at::Tensor()), normBias.value_or(at::Tensor()), before});
+    context->saved_data["norm"] = norm;
+    context->saved_data["eps"] = eps;
+    context->saved_data["activation"] = activation;
+    context->saved_data["gated"] = gated;
+    context->saved_data["hasResidual"] = residual.has_value();
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const at::Tensor& dy = gradients[0];
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &before = saved[5];
+    const auto maybe = [](const at::Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
+    const MaybeTensor normWeight = maybe(saved[3]), normBias = maybe(saved[4]);
+    const int64_t norm = context->saved_data["norm"].toInt(), activation = context->saved_data["activation"].toInt();
+    const double eps = context->saved_data["eps"].toDouble();
+    const bool gated = context->saved_data["gated"].toBool();
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const at::Tensor product = before.defined() ? activationBackward(before, dy, activation, gated) : dy.contiguous();
+    at::Tensor dx, dWeight, dBias, dNormWeight, dNormBias;
+    if (context->needs_input_grad(1)) {
+      const at::Tensor normed = norm == 0 ? x : normRows(x, norm, normWeight, normBias, eps); // less than keeping it costs in memory
+      dWeight = product.t().mm(normed);
+    }
+    if (bias.defined()) dBias = product.sum(0);
+    if (context->needs_input_grad(0) || normWeight || normBias) {
+      dx = product.mm(weight);
+      if (norm != 0) std::tie(dx, dNormWeight, dNormBias) = normBackward(x, dx, norm, normWeight, normBias, eps);
+    }
+    return {dx, dWeight, dBias, {}, dNormWeight, dNormBias, {}, {}, {}, context->saved_data["hasResidual"].toBool() ? dy : at::Tensor()};
+  }
+};
+
+static at::Tensor layerProductAutograd(const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias, int64_t norm,
+                                       const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
+                                       const MaybeTensor& residual, const MaybeTensor& scales) {
+  const auto requires_ = [](const MaybeTensor& tensor) { return tensor && tensor->requires_grad(); };
+  const bool isTracked = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || requires_(bias) ||
+                                                        requires_(normWeight) || requires_(normBias) || requires_(residual));
+  if (!isTracked) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return layerProduct(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual, scales);
+  }
+  TORCH_CHECK(!scales, "a product with int8 weights has no gradient");
+  return LayerProduct::apply(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual);
+}
+
+}  // namespace tschat
+
+TORCH_LIBRARY_IMPL(tschat, Autograd, library) { library.impl("layer_product", TORCH_FN(tschat::layerProductAutograd)); }

@@ -1,0 +1,80 @@
+import { empty } from "../tensor/create.ts";
+import { operator } from "../tensor/operator.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { type Activation, layerNorm, rmsNorm } from "./functional.ts";
+import type { ParameterBlock } from "./parameter-block.ts";
+
+const op = { layerProduct: operator("tschat::layer_product"), round: operator("round") };
+
+/** A norm over the last dimension and its weights. */
+export interface Norm {
+  kind: "rms" | "layer";
+  weight: Tensor | undefined;
+  bias: Tensor | undefined;
+  eps: number;
+}
+
+/** What surrounds a product in a layer. */
+export interface ProductExtras {
+  /** Applied to the input first. */
+  norm?: Norm | undefined;
+  activation?: Activation;
+  /** The matrix holds [gate; up]: the result is activation(gate) * up. */
+  gated?: boolean;
+  /** Added to the result. */
+  residual?: Tensor | undefined;
+}
+
+/**
+ * residual + activation(norm(x) @ matrix^T + bias): x [rows, in] -> [rows, out], the matrix [out, in] and its bias taken from a
+ * block by name.
+ */
+export type LayerProduct = (x: Tensor, block: ParameterBlock, matrix: string, extras?: ProductExtras) => Tensor;
+
+/** x normalised, in float32 inside. */
+export function normalize(x: Tensor, { kind, weight, bias, eps }: Norm): Tensor {
+  return kind === "rms" ? rmsNorm(x, weight, eps) : layerNorm(x, weight, bias, eps);
+}
+
+const normCode = { none: 0, rms: 1, layer: 2 };
+const activationCode = { none: 0, silu: 1, gelu: 2, "gelu-tanh": 3, relu: 4 };
+
+/** A matrix [out, in] in int8 with a factor for each row: value = int8 * scale. */
+export interface Int8Matrix {
+  /** [out, in] int8 */
+  values: Tensor;
+  /** [out] float32 */
+  scales: Tensor;
+}
+
+/** Symmetric rounding row by row: the largest element of a row becomes 127 or -127. */
+export function quantizeRows(weight: Tensor): Int8Matrix {
+  const wide = weight.detach().to("float32");
+  // A row of zeros keeps a scale that can be divided by.
+  const scales = wide.abs().amax(1).div(127).maximum(empty([1], "float32").fill_(1e-30));
+  return { values: new Tensor(op.round(wide.div(scales.unsqueeze(1)).handle)).to("int8"), scales };
+}
+
+/**
+ * The product in one operator, with gradient. It streams the weight once, as it lies, sums in float32 in an order that does not depend
+ * on the other rows, and rounds where separate operators would: a token has the same bits in training, prefill and decoding.
+ */
+export const layerProduct: LayerProduct = (x, block, matrix, extras) => fused(x, block, matrix, block.leaf(matrix), undefined, extras);
+
+/** `layerProduct` with matrices in int8, without gradient; `find` gives undefined for those that stay as they are. */
+export function int8Product(find: (block: ParameterBlock, matrix: string) => Int8Matrix | undefined): LayerProduct {
+  return (x, block, matrix, extras) => {
+    const { values, scales } = find(block, matrix) ?? { values: block.leaf(matrix), scales: undefined };
+    return fused(x, block, matrix, values, scales, extras);
+  };
+}
+
+function fused(
+  x: Tensor, block: ParameterBlock, matrix: string, weight: Tensor, scales: Tensor | undefined,
+  { norm, activation, gated = false, residual }: ProductExtras = {},
+): Tensor {
+  return new Tensor(op.layerProduct(
+    x.handle, weight.handle, block.find(`${matrix}Bias`)?.handle ?? null, normCode[norm?.kind ?? "none"], norm?.weight?.handle ?? null,
+    norm?.bias?.handle ?? null, norm?.eps ?? 0, activationCode[activation ?? "none"], gated, residual?.handle ?? null, scales?.handle ?? null,
+  ));
+}
