@@ -34,6 +34,12 @@ export class TrainingError extends Error {
   readonly code: string = "E_TRAINING";
 }
 
+/** A model's generation does not agree with its training forward, so rollouts would not be its own; the message says where. Exit code 1. */
+export class EngineMismatchError extends Error {
+  override readonly name: string = "EngineMismatchError";
+  readonly code: string = "E_MISMATCH";
+}
+
 /** A signal ended training after a finished and saved step. Exit code 130. */
 export class Interrupted extends Error {
   override readonly name: string = "Interrupted";

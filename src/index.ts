@@ -1,5 +1,7 @@
 // The public API, re-exports only.
-export { CheckpointError, ConfigError, DistributedError, Interrupted, NativeError, OutOfMemoryError, TrainingError } from "./errors.ts";
+export {
+  CheckpointError, ConfigError, DistributedError, EngineMismatchError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
+} from "./errors.ts";
 export type { DType } from "./native/binding.ts";
 
 export { enableGrad, manualSeed, noGrad } from "./tensor/autograd.ts";
@@ -18,8 +20,12 @@ export type { LoadOptions } from "./model/pretrained.ts";
 export { RewardModel, type ScoreScale } from "./model/reward-model.ts";
 export type { TokenLogprobs } from "./model/token-logprobs.ts";
 
-export { type FinishReason, type GenerateOptions, GenerationStopped } from "./engine/generation.ts";
-export { type GenerateResult, HybridEngine, type HybridEngineOptions, type StreamedToken } from "./engine/hybrid-engine.ts";
+export { GenerationStopped } from "./engine/generation.ts";
+export {
+  type GenerateOptions, type GenerateResult, HybridEngine, type HybridEngineOptions, type StreamOptions,
+} from "./engine/hybrid-engine.ts";
+export type { FinishReason } from "./engine/request.ts";
+export type { StreamedToken } from "./engine/token-queue.ts";
 export { TrainEngine, type TrainEngineOptions } from "./engine/train-engine.ts";
 
 export { type IterationSchedule, type PpoOptions, PpoTrainer, type TrainResult } from "./ppo/ppo-trainer.ts";

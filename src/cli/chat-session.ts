@@ -19,7 +19,8 @@ export async function chat(config: ChatConfig, terminal: ChatTerminal = { input:
   if (config.threads !== undefined) setNumThreads(config.threads);
   const tokenizer = await Tokenizer.load(config.model);
   const model = (await CausalLM.load(config.model, config)).freeze();
-  const conversation = new Conversation(new HybridEngine(model, { tokenizer }), tokenizer, config, output);
+  const engine = new HybridEngine(model, { tokenizer, selfCheck: false }); // nothing is trained here
+  const conversation = new Conversation(engine, tokenizer, config, output);
   const size = `${(model.numParameters / 1e6).toFixed(0)} M parameters`;
   output.write(`${config.model}: ${size}, ${model.dtype}. /clear forgets the conversation, /quit ends it.\n`);
 

@@ -1,87 +1,186 @@
-import type { DType } from "../native/binding.ts";
-import { type AttentionContext, attendPacked } from "../nn/attention.ts";
-import { bmm } from "../nn/functional.ts";
 import type { DecoderSpec } from "../model/spec.ts";
-import { arange, fromNumbers, indices, zeros } from "../tensor/create.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { PackedRows } from "../model/packing.ts";
+import type { DType } from "../native/binding.ts";
+import type { AttentionContext } from "../nn/attention.ts";
+import { type RotaryTables, rotaryTables } from "../nn/rotary.ts";
+import { arange, empty, fromNumbers, indices, zeros } from "../tensor/create.ts";
+import { operator } from "../tensor/operator.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+import { PagePool } from "./page-pool.ts";
 
+const op = {
+  appendCache: operator<undefined>("tschat::append_cache"), decodeAttention: operator("tschat::decode_attention"),
+  promptAttention: operator("tschat::prompt_attention"),
+};
+
+/** Tokens of a page. The kernels have the same number. */
+export const PAGE_TOKENS = 32;
+/** The cache pads heads to a multiple of this. */
+const HEAD_MULTIPLE = 16;
+
+/** Pages that hold `numTokens` tokens of one sequence. */
+export function pagesFor(numTokens: number): number {
+  return Math.ceil(numTokens / PAGE_TOKENS);
+}
+
+/** Bytes of one page in all layers, keys and values. */
+export function pageBytes(spec: DecoderSpec, dtype: DType): number {
+  const { numKvHeads, headDim } = spec.attention;
+  return 2 * spec.numLayers * numKvHeads * PAGE_TOKENS * paddedSize(headDim) * (dtype === "float32" ? 4 : 2);
+}
+
+function paddedSize(headDim: number): number {
+  return Math.ceil(headDim / HEAD_MULTIPLE) * HEAD_MULTIPLE;
+}
+
+/** One layer's pages: [pages, kvHeads, PAGE_TOKENS, padded headDim], elements in the order of the kernels. */
 interface LayerCache {
-  /** [slots, kvHeads, capacity, headDim] */
   keys: Tensor;
   values: Tensor;
 }
 
-/** Keys and values of running sequences, one slot each. Running sequences always are slots 0 .. n - 1. */
+/**
+ * Keys and values of sequences in pages of 32 tokens, the same page numbers in every layer. Token t of a sequence lies in
+ * page `pages[t >> 5]`; sequences may share pages that none of them writes to. Memory of a page that was never used is
+ * reserved but not resident.
+ */
 export class KvCache {
-  readonly numSlots: number;
-  /** Tokens that a slot holds. */
-  readonly capacity: number;
-  readonly #layers: readonly LayerCache[];
-  readonly #kvHeads: number;
-  readonly #headDim: number;
+  readonly pool = new PagePool(0);
+  readonly #spec: DecoderSpec;
+  readonly #dtype: DType;
+  #layers: readonly LayerCache[] = [];
+  /** [positions, dims] each, for as many positions as sequences have had. */
+  #rotary: RotaryTables | undefined;
+  #numPositions = 0;
 
-  constructor(spec: DecoderSpec, dtype: DType, numSlots: number, capacity: number) {
-    this.numSlots = numSlots;
-    this.capacity = capacity;
-    this.#kvHeads = spec.attention.numKvHeads;
-    this.#headDim = spec.attention.headDim;
-    const shape = [numSlots, this.#kvHeads, capacity, this.#headDim];
-    // Zeroed: what lies beyond a sequence's length is masked, but 0 * NaN of foreign memory would still be NaN.
-    this.#layers = Array.from({ length: spec.numLayers }, () => ({ keys: zeros(shape, dtype), values: zeros(shape, dtype) }));
+  constructor(spec: DecoderSpec, dtype: DType) {
+    this.#spec = spec;
+    this.#dtype = dtype;
   }
 
-  /** Attention of whole prompts that fills slots: sequence i of the packed rows goes to `slots[i]`. */
-  prefill(offsets: readonly number[], slots: readonly number[]): AttentionContext {
-    return {
-      attend: (index, q, k, v) => {
-        const layer = this.#layer(index);
-        for (const [i, slot] of slots.entries()) {
-          const [from, to] = [offsets[i] ?? 0, offsets[i + 1] ?? 0];
-          layer.keys.select(0, slot).slice(1, 0, to - from).copy_(k.slice(0, from, to).transpose(0, 1));
-          layer.values.select(0, slot).slice(1, 0, to - from).copy_(v.slice(0, from, to).transpose(0, 1));
-        }
-        return attendPacked(offsets, q, k, v);
-      },
-    };
-  }
-
-  /** Attention of one new token a slot: slot i holds `lengths[i]` tokens, and the new one is appended. */
-  decode(lengths: readonly number[]): AttentionContext {
-    const batch = lengths.length, kvHeads = this.#kvHeads, headDim = this.#headDim;
-    const span = Math.max(...lengths) + 1;
-    const rowOf = (slot: number, head: number, length: number) => (slot * kvHeads + head) * this.capacity + length;
-    const rows = indices(lengths.flatMap((length, slot) => Array.from({ length: kvHeads }, (_, head) => rowOf(slot, head, length))));
-    const ends = fromNumbers(lengths.map((length) => length + 1), [batch, 1], "int64");
-    const visible = arange(0, span).unsqueeze(0).less(ends); // [batch, span]
-    const perSequence = zeros([batch, span]).where(visible, -Infinity).unsqueeze(1);
-    const bias = perSequence.expand([batch, kvHeads, span]).reshape([batch * kvHeads, 1, span]);
-    const all = (cache: Tensor) => cache.slice(0, 0, batch).slice(2, 0, span).reshape([batch * kvHeads, span, headDim]);
-    const append = (cache: Tensor, x: Tensor) => cache.reshape([-1, headDim]).indexCopy_(0, rows, x.reshape([batch * kvHeads, headDim]));
-    return {
-      attend: (index, q, k, v) => {
-        const layer = this.#layer(index);
-        append(layer.keys, k);
-        append(layer.values, v);
-        const [, heads] = q.shape as [number, number, number];
-        const queries = q.reshape([batch * kvHeads, heads / kvHeads, headDim]);
-        const scores = bmm(queries, all(layer.keys).transpose(1, 2)).to("float32").mul(headDim ** -0.5).add(bias);
-        return bmm(scores.softmax(2).to(q.dtype), all(layer.values)).reshape([batch, heads * headDim]);
-      },
-    };
-  }
-
-  /** Copies `length` tokens of slot `from` to slot `to`, so that a finished sequence leaves no gap. */
-  move(from: number, to: number, length: number): void {
-    for (const layer of this.#layers) {
-      for (const cache of [layer.keys, layer.values]) {
-        cache.select(0, to).slice(1, 0, length).copy_(cache.select(0, from).slice(1, 0, length));
-      }
+  /** Makes room for so many pages and for sequences of so many tokens; pages in use keep their content. */
+  reserve(numPages: number, numPositions: number): void {
+    const { positions } = this.#spec;
+    if (positions.kind === "rotary" && numPositions > this.#numPositions) {
+      // Doubled, so that ever longer sequences do not compute the tables each time.
+      this.#numPositions = Math.min(this.#spec.maxPositions, Math.max(numPositions, 2 * this.#numPositions));
+      this.#disposeRotary();
+      this.#rotary = tidy(() => this.#tables(positions));
     }
+    if (numPages <= this.pool.numPages) return;
+    const old = this.#layers;
+    const kept = this.pool.numUsed > 0 ? this.pool.numPages : 0;
+    if (kept === 0) disposeAll(old); // before the larger ones are there
+    this.pool.grow(numPages);
+    this.#layers = this.#allocate(numPages);
+    if (kept === 0) return;
+    tidy(() => {
+      for (const [i, { keys, values }] of old.entries()) {
+        this.#layer(i).keys.slice(0, 0, kept).copy_(keys);
+        this.#layer(i).values.slice(0, 0, kept).copy_(values);
+      }
+    });
+    disposeAll(old);
+  }
+
+  /** Causal attention of whole prompts, which enter the pages: sequence i of the packed rows those of `pages[i]`. */
+  prefill({ offsets, positions }: PackedRows, pages: readonly (readonly number[])[]): AttentionContext {
+    const { numHeads, headDim } = this.#spec.attention;
+    const lengths = pages.map((_, i) => (offsets[i + 1] ?? 0) - (offsets[i] ?? 0));
+    const places = indices(pages.flatMap((own, i) =>
+      Array.from({ length: lengths[i] ?? 0 }, (_, t) => (own[Math.floor(t / PAGE_TOKENS)] ?? -1) * PAGE_TOKENS + (t % PAGE_TOKENS))));
+    const sequences = indices(lengths.flatMap((length, i) => new Array<number>(length).fill(i)));
+    const pageTable = KvCache.pageTable(pages);
+    return {
+      attend: (index, projected) => {
+        const { keys, values } = this.#layer(index);
+        op.appendCache(
+          projected.handle, keys.handle, values.handle, positions.handle, places.handle, this.#rotary?.cos.handle ?? null,
+          this.#rotary?.signedSin.handle ?? null, numHeads,
+        );
+        return new Tensor(op.promptAttention(
+          projected.handle, keys.handle, values.handle, pageTable.handle, sequences.handle, positions.handle, numHeads, headDim ** -0.5,
+        ));
+      },
+    };
+  }
+
+  /**
+   * Attention of one new token a row, which is appended.
+   *
+   * @param pageTable see `pageTable`
+   * @param positions [rows] int64: tokens of each row that are in the cache already
+   */
+  decode(pageTable: Tensor, positions: Tensor): AttentionContext {
+    const { numHeads, headDim } = this.#spec.attention;
+    return {
+      attend: (index, projected) => {
+        const { keys, values } = this.#layer(index);
+        return new Tensor(op.decodeAttention(
+          projected.handle, keys.handle, values.handle, pageTable.handle, positions.handle, this.#rotary?.cos.handle ?? null,
+          this.#rotary?.signedSin.handle ?? null, numHeads, headDim ** -0.5,
+        ));
+      },
+    };
+  }
+
+  /** The pages of several sequences as `decode` takes them: [rows, most pages] int32, 0 behind a sequence's last. */
+  static pageTable(pages: readonly (readonly number[])[]): Tensor {
+    const width = Math.max(...pages.map((own) => own.length));
+    return fromNumbers(pages.flatMap((own) => Array.from({ length: width }, (_, i) => own[i] ?? 0)), [pages.length, width], "int32");
+  }
+
+  /** Copies page `from[i]` to page `to[i]` in every layer. */
+  copyPages(from: readonly number[], to: readonly number[]): void {
+    if (from.length === 0) return;
+    const source = indices(from), target = indices(to);
+    for (const { keys, values } of this.#layers) {
+      for (const pages of [keys, values]) tidy(() => void pages.indexCopy_(0, target, pages.indexSelect(0, source)));
+    }
+  }
+
+  /** Frees the memory now; the cache can be used no more. */
+  dispose(): void {
+    disposeAll(this.#layers);
+    this.#disposeRotary();
+  }
+
+  #allocate(numPages: number): LayerCache[] {
+    const { numLayers, attention: { numKvHeads, headDim } } = this.#spec;
+    const padded = paddedSize(headDim);
+    // The padding of a head is multiplied by zeros and must be finite; everything else is written before it is read. One large piece
+    // that is not zeroed becomes resident page by page, as it is used, and goes back to the system when it is freed.
+    const create = padded === headDim ? empty : zeros;
+    return tidy(() => {
+      const all = create([numLayers, 2, numPages, numKvHeads, PAGE_TOKENS, padded], this.#dtype);
+      return Array.from({ length: numLayers }, (_, i) => {
+        const layer = all.select(0, i);
+        return { keys: layer.select(0, 0), values: layer.select(0, 1) };
+      });
+    });
+  }
+
+  #tables(spec: Parameters<typeof rotaryTables>[0]): RotaryTables {
+    const { cos, signedSin, dims } = rotaryTables(spec, arange(0, this.#numPositions), empty([0], this.#dtype));
+    return { cos: cos.reshape([-1, dims]), signedSin: signedSin.reshape([-1, dims]), dims };
+  }
+
+  #disposeRotary(): void {
+    this.#rotary?.cos.dispose();
+    this.#rotary?.signedSin.dispose();
   }
 
   #layer(index: number): LayerCache {
     const layer = this.#layers[index];
     if (!layer) throw new Error(`internal: no cache for layer ${index}`);
     return layer;
+  }
+}
+
+function disposeAll(layers: readonly LayerCache[]): void {
+  for (const { keys, values } of layers) {
+    keys.dispose();
+    values.dispose();
   }
 }

@@ -1,11 +1,9 @@
 import { ConfigError } from "../errors.ts";
-import { fromNumbers } from "../tensor/create.ts";
+import { fromData } from "../tensor/create.ts";
 import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
-const op = {
-  searchSorted: operator("searchsorted", "Tensor"), topk: operator<Tensor["handle"][]>("topk"), sort: operator<Tensor["handle"][]>("sort"),
-};
+const op = { sample: operator<Tensor["handle"][]>("tschat::sample") };
 
 /** How tokens are drawn. */
 export interface SamplingOptions {
@@ -42,59 +40,27 @@ export interface Sampled {
 }
 
 /**
- * Draws one token a row by inverting the cumulative distribution in float64, in vocabulary order.
+ * Draws one token a row by inverting the cumulative distribution in float64, in vocabulary order. A row's draw depends on nothing but
+ * its own logits, settings, number and exclusions.
  *
- * @param logits [batch, vocab]
+ * @param logits [rows, vocab] float32 or bfloat16
+ * @param settings how each row draws
  * @param uniforms one number in [0, 1) a row; unused at temperature 0
  * @param excluded token ids that row i cannot draw
+ * @throws {NativeError} for a row that holds NaN or Infinity, or no token that can be drawn
  */
 export function sample(
-  logits: Tensor, options: Required<SamplingOptions>, uniforms: readonly number[], excluded: readonly (readonly number[])[],
+  logits: Tensor, settings: readonly Required<SamplingOptions>[], uniforms: readonly number[], excluded: readonly (readonly number[])[],
 ): Sampled {
-  const { temperature, topK, topP } = options;
-  const scaled = temperature === 0 || temperature === 1 ? logits.to("float32") : logits.to("float32").div(temperature);
-  let allowed = scaled;
-  if (excluded.some((tokens) => tokens.length > 0)) allowed = exclude(allowed, excluded);
-  let drawn: Tensor;
-  if (temperature === 0) {
-    drawn = allowed.argmax(1);
-  } else {
-    if (topK > 0 && topK < (logits.shape[1] ?? 0)) allowed = keepTopK(allowed, topK);
-    let probabilities = allowed.softmax(1);
-    if (topP < 1) probabilities = keepTopP(probabilities, topP);
-    drawn = draw(probabilities, uniforms);
-  }
-  const picked = scaled.gather(1, drawn.unsqueeze(1)).squeeze(1);
-  return { tokens: drawn.numbers(), logprobs: picked.sub(scaled.logSumExp(1)).numbers() };
-}
-
-function exclude(logits: Tensor, excluded: readonly (readonly number[])[]): Tensor {
-  const copy = logits.clone();
-  for (const [row, tokens] of excluded.entries()) for (const token of tokens) copy.select(0, row).select(0, token).fill_(-Infinity);
-  return copy;
-}
-
-function keepTopK(logits: Tensor, k: number): Tensor {
-  const [values] = op.topk(logits.handle, k).map((handle) => new Tensor(handle));
-  if (!values) throw new Error("internal: topk gave nothing");
-  const least = values.slice(1, k - 1);
-  return logits.where(logits.less(least).logicalNot(), -Infinity);
-}
-
-/** Zeroes the tail: a token stays while the probabilities before it, largest first, sum to less than `topP`. */
-function keepTopP(probabilities: Tensor, topP: number): Tensor {
-  const [sorted] = op.sort(probabilities.handle, 1, true).map((handle) => new Tensor(handle));
-  if (!sorted) throw new Error("internal: sort gave nothing");
-  const before = sorted.cumsum(1).sub(sorted);
-  const least = sorted.where(before.less(topP), Infinity).neg().amax(1, true).neg(); // the smallest probability that stays
-  return probabilities.where(probabilities.less(least).logicalNot(), 0);
-}
-
-function draw(probabilities: Tensor, uniforms: readonly number[]): Tensor {
-  const cumulative = probabilities.to("float64").cumsum(1);
-  const total = cumulative.slice(1, -1);
-  const thresholds = fromNumbers(uniforms, [uniforms.length, 1], "float64").mul(total);
-  // right: the first token whose cumulative probability exceeds the threshold, so one of probability 0 is never drawn.
-  const found = new Tensor(op.searchSorted(cumulative.handle, thresholds.handle, false, true)).squeeze(1);
-  return found.clamp(0, (probabilities.shape[1] ?? 1) - 1);
+  const values = new Float64Array(3 * settings.length);
+  for (const [i, { temperature, topK, topP }] of settings.entries()) values.set([temperature, topK, topP], 3 * i);
+  const pairs = excluded.flatMap((tokens, row) => tokens.flatMap((token) => [BigInt(row), BigInt(token)]));
+  const [tokens, logprobs] = op.sample(
+    logits.handle,
+    fromData(Float64Array.from(uniforms), [uniforms.length], "float64").handle,
+    fromData(values, [settings.length, 3], "float64").handle,
+    pairs.length === 0 ? null : fromData(BigInt64Array.from(pairs), [pairs.length / 2, 2], "int64").handle,
+  );
+  if (!tokens || !logprobs) throw new Error("internal: sample gave nothing");
+  return { tokens: new Tensor(tokens).numbers(), logprobs: new Tensor(logprobs).numbers() };
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { type GenerateOptions, Generation, type TextDecoder } from "../../src/engine/generation.ts";
-import { HybridEngine, type StreamedToken } from "../../src/engine/hybrid-engine.ts";
+import { type GenerateOptions, HybridEngine } from "../../src/engine/hybrid-engine.ts";
+import type { TextDecoder } from "../../src/engine/request.ts";
 import { ConfigError } from "../../src/errors.ts";
 import { CausalLM } from "../../src/model/causal-lm.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
@@ -212,46 +212,8 @@ describe("an answer ends", () => {
   });
 });
 
-describe("requests advance one token at a time", () => {
-  const settings: GenerateOptions = { ...longest, seed: 6 };
-
-  test("a cancelled request frees its slot and leaves the others as they were", async () => {
-    const model = await loadLlama();
-    const undisturbed = new HybridEngine(model).generate(prompts, settings).responses;
-    const generation = new Generation(model, prompts, settings, 3);
-    expect(generation.step()).toEqual([0, 1, 2]);
-    expect(generation.step()).toEqual([0, 1, 2]);
-    generation.cancel(0);
-    generation.cancel(4);
-    expect(generation.step()).toEqual([3]); // the free slot takes the next prompt
-    while (!generation.isFinished) generation.step();
-    const responses = generation.results.map(({ response }) => response);
-    expect(responses).toEqual([undisturbed[0]?.slice(0, 2), undisturbed[1], undisturbed[2], undisturbed[3], []]);
-    expect(generation.results.map(({ finishReason }) => finishReason)).toEqual(["stop", "length", "length", "length", "stop"]);
-  });
-
-  test("a stream gives the tokens and log-probabilities of generate", async () => {
-    const engine = new HybridEngine(await loadLlama());
-    const { responses, logprobs } = engine.generate([[5, 6, 7]], settings);
-    const streamed: StreamedToken[] = [];
-    for await (const event of engine.stream([5, 6, 7], settings)) streamed.push(event);
-    expect(streamed.map(({ token }) => token)).toEqual(responses[0]);
-    expect(streamed.map(({ logprob }) => logprob)).toEqual(logprobs[0]);
-    expect(streamed.map(({ finishReason }) => finishReason)).toEqual([...new Array<undefined>(11).fill(undefined), "length"]);
-  });
-
-  test("a stream that is left is over", async () => {
-    const stream = new HybridEngine(await loadLlama()).stream([5, 6, 7], settings);
-    for await (const { token } of stream) {
-      expect(token).toBeGreaterThanOrEqual(0);
-      break;
-    }
-    expect(await stream.next()).toEqual({ done: true, value: undefined });
-  });
-
-  test("no prompts give no answers", async () => {
-    expect(new HybridEngine(await loadLlama()).generate([])).toEqual({ sequences: [], responses: [], logprobs: [], finishReasons: [] });
-  });
+test("no prompts give no answers", async () => {
+  expect(new HybridEngine(await loadLlama()).generate([])).toEqual({ sequences: [], responses: [], logprobs: [], finishReasons: [] });
 });
 
 describe("refuses", () => {
@@ -263,6 +225,8 @@ describe("refuses", () => {
     [{ topK: 1.5 }, /^topK: expected a whole number of at least 0, got 1.5$/],
     [{ topP: 0 }, /^topP: expected a number in \(0, 1\], got 0$/],
     [{ topP: 1.1 }, /^topP: expected a number in \(0, 1\], got 1.1$/],
+    [{ samplesPerPrompt: 0 }, /^samplesPerPrompt: expected a whole number of at least 1, got 0$/],
+    [{ maxNewTokens: [3, 4] }, /^maxNewTokens: expected one number or one for each of 1 prompts, got 2$/],
     [{ stop: ["x"] }, /^stop: .*make the engine with a tokenizer: new HybridEngine\(model, \{ tokenizer \}\)$/],
   ])("%o", async (options, message) => {
     const engine = new HybridEngine(await loadLlama());
@@ -282,8 +246,12 @@ describe("refuses", () => {
     expectError(() => engine.generate([[5, 96]]), RangeError, { message: /^row 0 has token 96, the vocabulary ends at 95/ });
   });
 
-  test("an engine without slots", async () => {
+  test("an engine without slots or cache", async () => {
     const model = await loadLlama();
+    expectError(() => new HybridEngine(model, { cacheBytes: 0 }), ConfigError, {
+      code: "E_CONFIG",
+      message: /^cacheBytes: expected a positive number, got 0$/,
+    });
     expectError(() => new HybridEngine(model, { numSlots: 0 }), ConfigError, {
       code: "E_CONFIG",
       message: /^numSlots: expected a whole number of at least 1, got 0$/,
