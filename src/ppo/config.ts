@@ -28,6 +28,11 @@ export const ppoFields = {
     minNewTokens: integer({ default: 0, min: 0, help: "shortest answer in tokens; the end token is impossible before" }),
     // No top-k and top-p: they change the distribution that the log-probabilities of training are taken from.
     temperature: number({ default: 1, above: 0, help: "sampling temperature; all log-probabilities are taken at it" }),
+    rolloutWeights: choice(["same", "int8"], {
+      default: "same",
+      help: "weights that answers are sampled with; int8 is a rounded copy, half the memory traffic, and the loss is corrected for it",
+    }),
+    importanceCap: number({ default: 2, min: 1, help: "largest weight of a token in that correction" }),
   }),
   ...group("Reward:", {
     klCoef: number({ default: 0.05, min: 0, help: "weight of the KL penalty per token against the reference, in nats" }),

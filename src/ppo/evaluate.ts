@@ -32,8 +32,8 @@ const EVALUATION_PROMPTS = 2 ** 31;
 
 /** Answers the prompts with the actor as it is, and scores the answers. */
 export function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly (readonly number[])[], options: EvaluateOptions): PolicyEvaluation {
-  const { tokenizer, generator } = rlhf;
-  const rollout = rollOut(generator, prompts, {
+  const { tokenizer, evaluator } = rlhf;
+  const rollout = rollOut(evaluator, prompts, {
     ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, rewardModel: rlhf.rewardModel };

@@ -13,6 +13,8 @@ export interface PolicyLossInput {
   advantages: Tensor;
   /** [batch, response] true on generated tokens up to and including the end token. */
   responseMask: Tensor;
+  /** [batch, response] no gradient: factor of each token where another policy than the old one sampled it; left out: 1. */
+  importanceWeights?: Tensor | undefined;
   /** Half-width of the trust region around ratio 1; 0.2 in the paper. */
   clipRange: number;
   /** Response tokens in the whole optimizer step: all micro-batches on all ranks. */
@@ -34,7 +36,7 @@ export interface PolicyLoss {
  * Clipped surrogate loss of PPO (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised:
  *
  *     ratio = exp(logprobs - oldLogprobs)
- *     loss  = -1/totalTokens * sum over response tokens of min(ratio * A, clip(ratio, 1 - clipRange, 1 + clipRange) * A)
+ *     loss  = -1/totalTokens * sum over response tokens of w * min(ratio * A, clip(ratio, 1 - clipRange, 1 + clipRange) * A)
  *
  * Dividing by the tokens of the whole step, not of this micro-batch, makes accumulation over micro-batches and ranks
  * equal to one large batch. DeepSpeed-Chat divides per micro-batch, so its gradient depends on the split.
@@ -52,8 +54,10 @@ export function policyLoss(input: PolicyLossInput): PolicyLoss {
   const clipped = ratio.clamp(1 - clipRange, 1 + clipRange).mul(advantages);
   const perToken = (x: Tensor): Tensor => x.maskedSum(mask).div(totalTokens);
   const kl = ratio.sub(1).sub(logRatio).detach();
+  const surrogate = unclipped.minimum(clipped);
+  const weights = input.importanceWeights?.detach().where(mask, 0);
   return {
-    loss: perToken(unclipped.minimum(clipped)).neg(),
+    loss: perToken(weights ? surrogate.mul(weights) : surrogate).neg(),
     clipFraction: perToken(clipped.less(unclipped).to("float32")),
     approxKl: perToken(kl),
     ratioMax: ratio.detach().sub(1).abs().max(),

@@ -9,6 +9,7 @@ import { AdaptiveKl, klStatistics } from "./kl.ts";
 import type { Experience } from "./records.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
+import { samplingGap } from "./sampling-gap.ts";
 import { score } from "./scoring.ts";
 import { update } from "./update.ts";
 import { explainedVariance } from "./whiten.ts";
@@ -83,6 +84,7 @@ export class PpoTrainer {
     if (!scored.scores.isFinite().all().item()) {
       throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);
     }
+    samplingGap(scored); // throws before anything is learnt from answers that are not the actor's
     return shapeExperience(scored, { ...options, klCoef: this.klCoef });
   }
 
@@ -105,7 +107,9 @@ export class PpoTrainer {
     this.#iterations++;
     const { policyLoss = Number.NaN, valueLoss = Number.NaN, ...rest } = updated;
     const described = describe(experience);
-    const metrics = { ...described, klCoef: this.klCoef, ...rest, ...this.#stopwatch.metrics() };
+    const { generate, train } = rlhf.generator.switchSeconds;
+    const switching = { switchToGenerateSeconds: generate, switchToTrainSeconds: train };
+    const metrics = { ...described, klCoef: this.klCoef, ...rest, ...this.#stopwatch.metrics(), ...switching };
     this.#stopwatch.reset();
     this.#adaptiveKl?.update(described.kl, experience.prompts.length);
     return { policyLoss, valueLoss, metrics };
@@ -124,6 +128,7 @@ function describe(experience: Experience) {
     responseLength: sum(responses.map((response) => response.length)) / responses.length,
     finished: finishReasons.filter((reason) => reason === "eos").length / finishReasons.length,
     explainedVariance: explainedVariance(experience).item(),
+    ...samplingGap(experience),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { FinishReason } from "../engine/generation.ts";
+import type { FinishReason } from "../engine/request.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /**
@@ -6,7 +6,7 @@ import type { Tensor } from "../tensor/tensor.ts";
  *
  *     {
  *       prompts: [[5, 6], [5, 6]], responses: [[7, 8, 2], [9]], responseMask: [[1, 1, 1], [1, 0, 0]],
- *       finishReasons: ["eos", "length"], endToken: 2,
+ *       samplingLogprobs: [[-0.1, -2.3, -0.7], [-1.1, 0, 0]], finishReasons: ["eos", "length"], endToken: 2,
  *     }
  */
 export interface Rollout {
@@ -15,6 +15,8 @@ export interface Rollout {
   readonly responses: readonly (readonly number[])[];
   /** [batch, response] bool: true on generated tokens up to and including the end token. */
   readonly responseMask: Tensor;
+  /** [batch, response] float32, nats: each response token as generation computed it; 0 where `responseMask` is false. */
+  readonly samplingLogprobs: Tensor;
   readonly finishReasons: readonly FinishReason[];
   /** The token that ends an answer. */
   readonly endToken: number;

@@ -9,8 +9,8 @@ import { RewardModel } from "../model/reward-model.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 
-const { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, parity } = ppoFields;
-const engineFields = { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, parity };
+const { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity } = ppoFields;
+const engineFields = { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity };
 
 /** Which models to bring together, and how they are updated: by the names and with the defaults of `tschat ppo`. */
 export interface RlhfOptions extends LoadOptions, Partial<ConfigOf<typeof engineFields>> {
@@ -25,16 +25,19 @@ export interface RlhfOptions extends LoadOptions, Partial<ConfigOf<typeof engine
 /** The models of PPO: actor and critic train, reference and reward model only score. */
 export class RlhfEngine {
   readonly actor: TrainEngine<CausalLM>;
-  /** Samples from the actor's very weights. */
+  /** Samples rollouts, from the actor's very weights or from a copy in int8. */
   readonly generator: HybridEngine;
+  /** Samples answers to held-out prompts, from the actor's very weights. */
+  readonly evaluator: HybridEngine;
   readonly reference: CausalLM;
   readonly critic: TrainEngine<RewardModel>;
   readonly rewardModel: RewardModel;
   readonly tokenizer: Tokenizer;
 
-  private constructor(parts: Pick<RlhfEngine, "actor" | "generator" | "reference" | "critic" | "rewardModel" | "tokenizer">) {
+  private constructor(parts: Pick<RlhfEngine, "actor" | "generator" | "evaluator" | "reference" | "critic" | "rewardModel" | "tokenizer">) {
     this.actor = parts.actor;
     this.generator = parts.generator;
+    this.evaluator = parts.evaluator;
     this.reference = parts.reference;
     this.critic = parts.critic;
     this.rewardModel = parts.rewardModel;
@@ -65,9 +68,12 @@ export class RlhfEngine {
     }
     actor.generationConfig = { ...actor.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
     const adam = adamOptions(settings);
+    const evaluator = new HybridEngine(actor, { tokenizer });
+    const { rolloutWeights: weights } = settings;
     return new RlhfEngine({
       actor: new TrainEngine(actor, adam),
-      generator: new HybridEngine(actor, { tokenizer }),
+      generator: weights === "same" ? evaluator : new HybridEngine(actor, { tokenizer, weights, selfCheck: false }),
+      evaluator,
       reference: (await CausalLM.load(actorPath, options)).freeze(),
       critic: new TrainEngine(critic, adam),
       rewardModel,

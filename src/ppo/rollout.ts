@@ -17,14 +17,20 @@ export interface RolloutOptions {
   stopRequested?: (() => boolean) | undefined;
 }
 
-/** Samples `samplesPerPrompt` answers to every prompt; those to one prompt follow each other. */
+/**
+ * Samples `samplesPerPrompt` answers to every prompt; those to one prompt follow each other. The engine then leaves its generate mode:
+ * what follows is scoring and training, which need the cache's memory.
+ */
 export function rollOut(engine: HybridEngine, prompts: readonly (readonly number[])[], options: RolloutOptions): Rollout {
   const { samplesPerPrompt, promptsBefore, endToken, stopRequested, ...sampling } = options;
-  const repeated = prompts.flatMap((prompt) => Array.from({ length: samplesPerPrompt }, () => prompt));
-  const { responses, finishReasons } = engine.generate(repeated, {
-    ...sampling, eosTokenId: endToken, firstRequest: promptsBefore * samplesPerPrompt, ...(stopRequested ? { stopRequested } : {}),
+  const { responses, logprobs, finishReasons } = engine.generate(prompts, {
+    ...sampling, samplesPerPrompt, eosTokenId: endToken, firstRequest: promptsBefore * samplesPerPrompt,
+    ...(stopRequested ? { stopRequested } : {}),
   });
+  engine.enterTrain();
+  const repeated = prompts.flatMap((prompt) => Array.from({ length: samplesPerPrompt }, () => prompt));
   const width = Math.max(...responses.map((response) => response.length));
   const responseMask = padRight(responses.map((response) => response.map(() => 1)), width, 0, "bool");
-  return { prompts: repeated, responses, responseMask, finishReasons, endToken };
+  const samplingLogprobs = padRight(logprobs, width, 0, "float32");
+  return { prompts: repeated, responses, responseMask, samplingLogprobs, finishReasons, endToken };
 }

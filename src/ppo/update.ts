@@ -9,6 +9,7 @@ import { tidy } from "../tensor/tidy.ts";
 import { policyLoss, valueLoss } from "./losses.ts";
 import type { Experience } from "./records.ts";
 import { pickRows, responseLogprobs, responseValues } from "./response-forward.ts";
+import { importanceWeights } from "./sampling-gap.ts";
 import { cutRows } from "./scoring.ts";
 
 /** On the first minibatch of a rollout the actor is the one that was scored, so every ratio is 1. */
@@ -22,6 +23,10 @@ export interface UpdateOptions {
   clipRange: number;
   valueClipRange: number;
   temperature: number;
+  /** With "int8" another policy has sampled, and tokens are weighted for it. */
+  rolloutWeights: "same" | "int8";
+  /** Largest such weight. */
+  importanceCap: number;
   /** Ends the passes over a rollout when the approximate KL of a minibatch exceeds it, in nats per token. */
   targetKl?: number | undefined;
   /** Of the order of minibatches from the second pass on. */
@@ -79,13 +84,14 @@ function stepOn(
   const parts = cutRows(experience, minibatch, options.microBatchTokens);
   const sums = { policyLoss: 0, valueLoss: 0, clipFraction: 0, valueClipFraction: 0, approxKl: 0, entropy: 0 };
   let ratioMax = 0;
+  const weights = options.rolloutWeights === "int8" ? importanceWeights(experience, options.importanceCap) : undefined;
   for (const part of parts) {
     tidy(() => {
       const rows = pickRows(experience, part), responseMask = pick(experience, "responseMask", part);
       const { logprobs, entropies } = responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
       const policy = policyLoss({
         logprobs, oldLogprobs: pick(experience, "oldLogprobs", part), advantages: pick(experience, "advantages", part), responseMask,
-        clipRange: options.clipRange, totalTokens,
+        importanceWeights: weights?.indexSelect(0, indices(part)), clipRange: options.clipRange, totalTokens,
       });
       if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss);
       sums.clipFraction += policy.clipFraction.item();

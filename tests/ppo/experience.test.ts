@@ -8,7 +8,8 @@ import { assertClose } from "../assert-close.ts";
 const scored: Scored = {
   prompts: [[5], [6]], responses: [[7, 8, 2], [9, 10]], finishReasons: ["eos", "length"], endToken: 2,
   responseMask: tensor([[true, true, true], [true, true, false]]),
-  oldLogprobs: tensor([[-1, -2, -1], [-1, -1, 0]]), referenceLogprobs: tensor([[-2, -2, -1], [-1, -3, 0]]),
+  samplingLogprobs: tensor([[-1, -2, -1], [-1, -1, 0]]), oldLogprobs: tensor([[-1, -2, -1], [-1, -1, 0]]),
+  referenceLogprobs: tensor([[-2, -2, -1], [-1, -3, 0]]),
   values: tensor([[0.5, 0, 1], [0, 1, 0]]), scores: tensor([3, -8]),
 };
 const options: ExperienceOptions = {

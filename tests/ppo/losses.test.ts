@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { policyLoss, valueLoss } from "../../src/ppo/losses.ts";
 import { tensor } from "../../src/tensor/create.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { assertClose } from "../assert-close.ts";
 import { append, batches, countTrue } from "./arbitrary-batch.ts";
 import { original, peers } from "./goldens.ts";
@@ -68,6 +69,18 @@ describe("policyLoss", () => {
     expect(clipFraction.item()).toBe(1);
     assertClose(approxKl.item(), Math.E - 1 - 1);
     assertClose(ratioMax.item(), Math.E - 1);
+  });
+
+  test("weights each token, without a gradient through the weights", () => {
+    // ratios 1: -(0.5 * 2 + 2 * -3) / 2 = 2.5, and the gradient of each log-probability is -w A / 2
+    const logprobs = tensor([[-1, -2]]).requiresGrad_();
+    const importanceWeights = tensor([[0.5, 2]]).requiresGrad_();
+    const batch = { ...step, logprobs, oldLogprobs: tensor([[-1, -2]]), advantages: tensor([[2, -3]]), responseMask: tensor([[1, 1]]) };
+    const { loss } = policyLoss({ ...batch, importanceWeights, totalTokens: 2 });
+    assertClose(loss.item(), 2.5);
+    loss.backward();
+    assertClose(logprobs.grad as Tensor, [[-0.5, 3]]);
+    expect(importanceWeights.grad).toBeUndefined();
   });
 
   test("keeps punishing a bad token whose ratio grew: the clip only bounds improvement", () => {

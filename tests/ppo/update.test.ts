@@ -29,6 +29,8 @@ const options: UpdateOptions = {
   clipRange: 0.2,
   valueClipRange: 0.2,
   temperature: 1,
+  rolloutWeights: "same",
+  importanceCap: 2,
   seed: 1,
   actorLearningRate: 1e-3,
   criticLearningRate: 1e-3,
@@ -54,7 +56,7 @@ function experienceOf(rlhf: RlhfEngine, { miniBatchSize, microBatchTokens, tempe
 function reordered(experience: Experience, order: readonly number[]): Experience {
   const pick = <Item>(items: readonly Item[]) => order.map((i) => items[i]).filter((item) => item !== undefined);
   const select = (
-    name: "responseMask" | "oldLogprobs" | "referenceLogprobs" | "values" | "rewards" | "advantages" | "returns" | "scores",
+    name: "responseMask" | "samplingLogprobs" | "oldLogprobs" | "referenceLogprobs" | "values" | "rewards" | "advantages" | "returns" | "scores",
   ) => experience[name].indexSelect(0, indices(order));
   return {
     prompts: pick(experience.prompts),
@@ -62,6 +64,7 @@ function reordered(experience: Experience, order: readonly number[]): Experience
     finishReasons: pick(experience.finishReasons),
     endToken: experience.endToken,
     responseMask: select("responseMask"),
+    samplingLogprobs: select("samplingLogprobs"),
     oldLogprobs: select("oldLogprobs"),
     referenceLogprobs: select("referenceLogprobs"),
     values: select("values"),
