@@ -20,6 +20,7 @@ const TASKS = {
   check: { summary: "lint, types, line report", run: after(() => inClone(ensurePackages), checkProject) },
   quickstart: { summary: "build, get the model, then train and show the result", run: after(build, quickstart) },
   tschat: { summary: "build, then run the command line [its arguments]", run: after(build, startCli) },
+  bench: { summary: "build, then measure generation [its arguments]", run: after(build, startBench) },
   model: { summary: "get the quickstart's model and print its path", run: printModel },
   clean: { summary: "remove what was built (downloads are kept)", run: done(clean) },
 };
@@ -106,6 +107,11 @@ async function quickstart(args) {
 /** @param {string[]} args */
 async function startCli(args) {
   return runProgram(taskNode(), [join(ROOT, "dist/cli/main.js"), ...args]);
+}
+
+/** @param {string[]} args */
+async function startBench(args) {
+  return runProgram(taskNode(), [join(ROOT, "bench/main.ts"), ...args]);
 }
 
 async function printModel() {

@@ -1,0 +1,54 @@
+// One measurement in a process of its own; `measureGeneration` starts it with the workload as JSON and reads the result as JSON.
+import { describeFailure } from "../../src/cli/exit-codes.ts";
+import { CausalLM, HybridEngine, setNumThreads } from "../../src/index.ts";
+import { full } from "../../src/tensor/create.ts";
+import { collectGarbage } from "../../src/tensor/system.ts";
+import { tidy } from "../../src/tensor/tidy.ts";
+import type { GenerationTimes, GenerationWorkload } from "./generation-run.ts";
+import { secondsInAddon } from "./addon-time.ts";
+import { randomPrompts } from "./prompts.ts";
+import { peakResidentBytes, residentBytes, resetPeak } from "./resident-memory.ts";
+import { secondsOf } from "./statistics.ts";
+
+async function measure(workload: GenerationWorkload): Promise<GenerationTimes> {
+  const { batch, promptLength, newTokens, repeats, dtype } = workload;
+  setNumThreads(workload.threads);
+  // The libraries of products load their code when they are first called.
+  tidy(() => void full([64, 64], 1, dtype).matmul(full([64, 64], 1, dtype)));
+  const before = residentBytes();
+  const model = await CausalLM.load(workload.model, { dtype });
+  // The pages of the mapped checkpoint count as resident until the mapping is collected.
+  model.releaseSource();
+  collectGarbage();
+  resetPeak();
+  const engine = new HybridEngine(model, { numSlots: batch });
+  const prompts = randomPrompts(batch, promptLength, model.spec.vocabSize);
+  const generate = (maxNewTokens: number, seed = 0): void => {
+    const { responses } = engine.generate(prompts, { maxNewTokens, temperature: 1, topK: 0, topP: 1, eosTokenId: null, seed });
+    const short = responses.find((response) => response.length !== maxNewTokens);
+    if (short) throw new Error(`an answer has ${short.length} tokens, where ${maxNewTokens} were asked for`);
+  };
+  generate(Math.min(4, newTokens));
+  const firstSeconds: number[] = [], allSeconds: number[] = [];
+  for (let i = 0; i < repeats; i++) {
+    firstSeconds.push(secondsOf(() => generate(1, i)));
+    if (newTokens > 1) allSeconds.push(secondsOf(() => generate(newTokens, i)));
+  }
+  const peakBytes = peakResidentBytes() - before;
+  return { firstSeconds, allSeconds, peakBytes, javascriptShare: workload.timesAddon ? javascriptShare(generate, newTokens) : Number.NaN };
+}
+
+function javascriptShare(generate: (maxNewTokens: number) => void, newTokens: number): number {
+  const first = secondsInAddon(() => generate(1));
+  const all = secondsInAddon(() => generate(newTokens));
+  return 1 - (all.inAddon - first.inAddon) / (all.total - first.total);
+}
+
+try {
+  const result = await measure(JSON.parse(process.argv[2] ?? "") as GenerationWorkload);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+} catch (error) {
+  const { message, exitCode } = describeFailure(error);
+  process.stderr.write(`${message}\n`);
+  process.exitCode = exitCode;
+}

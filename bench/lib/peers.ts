@@ -1,0 +1,89 @@
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { flagOf } from "../../src/config/names.ts";
+import type { Flags } from "../../src/config/resolve.ts";
+import { ConfigError } from "../../src/errors.ts";
+import type { GenerationWorkload } from "./generation-run.ts";
+import { runForJson } from "./json-process.ts";
+
+/** Another engine on the same workload. */
+export interface Peer {
+  /** Prefix of its columns. */
+  name: "llama" | "hf";
+  /** One run in a process of its own: tokens per second. */
+  run(workload: GenerationWorkload): Promise<PeerRates>;
+}
+
+/** Tokens per second. */
+export interface PeerRates {
+  prefill: number;
+  decode: number;
+}
+
+/** The settings that choose peers. */
+export interface PeerConfig {
+  readonly model: string;
+  readonly peers: string | undefined;
+  readonly against: readonly ("llama.cpp" | "hf")[];
+  readonly peerGguf: string | undefined;
+}
+
+/**
+ * The peers that the flags name, none without `--peers`.
+ *
+ * @throws {ConfigError} when a program or file is missing, or a flag about peers has no `--peers` beside it
+ */
+export function openPeers({ model, peers, against, peerGguf }: PeerConfig, flags: Flags): Peer[] {
+  if (peers === undefined) {
+    const idle = ["against", "peerGguf"].find((key) => flags[key] !== undefined);
+    if (idle === undefined) return [];
+    throw new ConfigError(`${flagOf(idle)}: needs --peers, the folder that bench/peers/setup.sh made`);
+  }
+  return against.map((name) => (name === "hf" ? huggingFace(peers, model) : llamaCpp(peers, peerGguf)));
+}
+
+function program(folder: string, path: string): string {
+  const file = join(folder, path);
+  if (!existsSync(file)) throw new ConfigError(`--peers: ${file} is missing; make the folder with bench/peers/setup.sh`);
+  return file;
+}
+
+/** transformers' generate in bench/peers/hf_generate.py. */
+function huggingFace(folder: string, model: string): Peer {
+  const python = program(folder, "venv/bin/python");
+  if (!existsSync(model) || !statSync(model).isDirectory()) {
+    throw new ConfigError(`--against hf: needs a Hugging Face folder as --model, got ${model}; or leave it out with --against llama.cpp`);
+  }
+  const script = fileURLToPath(new URL("../peers/hf_generate.py", import.meta.url));
+  return {
+    name: "hf",
+    async run({ dtype, threads, batch, promptLength, newTokens }) {
+      const flags = { model, dtype, threads, batch, "prompt-length": promptLength, "new-tokens": newTokens };
+      const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
+      const { prefill, decode } = (await runForJson(python, [script, ...args])) as { prefill: number; decode: number | null };
+      return { prefill, decode: decode ?? Number.NaN };
+    },
+  };
+}
+
+/** llama-batched-bench: each sequence has its own prompt; nothing is sampled. */
+function llamaCpp(folder: string, gguf: string | undefined): Peer {
+  const bench = program(folder, "llama-build/bin/llama-batched-bench");
+  if (gguf === undefined) {
+    throw new ConfigError("--against llama.cpp: needs --peer-gguf, the same model in its format; or leave it out with --against hf");
+  }
+  if (!existsSync(gguf)) throw new ConfigError(`--peer-gguf: ${gguf}: no such file`);
+  return {
+    name: "llama",
+    async run({ threads, batch, promptLength, newTokens }) {
+      const flags = {
+        m: gguf, t: threads, tb: threads, c: batch * (promptLength + newTokens) + 256, b: 2048, ub: 512,
+        npp: promptLength, ntg: newTokens, npl: batch, "-output-format": "jsonl",
+      };
+      const args = Object.entries(flags).flatMap(([flag, value]) => [`-${flag}`, String(value)]);
+      const { speed_pp, speed_tg } = (await runForJson(bench, args)) as { speed_pp: number; speed_tg: number };
+      return { prefill: speed_pp, decode: speed_tg };
+    },
+  };
+}

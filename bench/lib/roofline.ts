@@ -1,0 +1,105 @@
+import { openCheckpoint } from "../../src/model/checkpoint-source.ts";
+import { familyOf } from "../../src/model/families/registry.ts";
+import type { MachineLimits } from "./limits.ts";
+
+/** What the arithmetic of a model's work needs to know. */
+export interface ModelShape {
+  /** Of one weight and of one number in the cache. */
+  elementBytes: number;
+  /** All weights. */
+  parameters: number;
+  /** Weights of the layers, which every token is multiplied with. */
+  layerParameters: number;
+  /** Weights of the head; the token table where it is tied. */
+  headParameters: number;
+  numLayers: number;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  vocabSize: number;
+  maxPositions: number;
+}
+
+/** What must be read and computed. */
+export interface Work {
+  bytes: number;
+  /** Multiplications and additions. */
+  flops: number;
+}
+
+/** The least time for a piece of work, in seconds, and what sets it. */
+export interface Bound {
+  seconds: number;
+  boundBy: "memory" | "compute";
+}
+
+/**
+ * The shape of a model on disk; its weights are not read.
+ *
+ * @throws {CheckpointError} for a missing, damaged or unknown checkpoint
+ */
+export async function readShape(path: string, dtype: "float32" | "bfloat16"): Promise<ModelShape> {
+  const source = await openCheckpoint(path);
+  const family = familyOf(source.config, source.path);
+  const spec = family.spec(source.config);
+  source.close();
+  let layerParameters = 0, tableParameters = 0;
+  for (const { shape, leaf } of family.entries(spec)) {
+    const size = shape.reduce((product, n) => product * n, 1);
+    // Of the tables of tokens and positions a step reads only the rows that it looks up.
+    if (leaf === "tokens" || leaf === "positions") tableParameters += size;
+    else layerParameters += size;
+  }
+  const headParameters = spec.vocabSize * spec.embedding.size;
+  const { numHeads, numKvHeads, headDim } = spec.attention;
+  return {
+    elementBytes: dtype === "float32" ? 4 : 2,
+    parameters: layerParameters + tableParameters + (spec.tiesEmbeddings ? 0 : headParameters),
+    layerParameters, headParameters, numHeads, numKvHeads, headDim,
+    numLayers: spec.numLayers, vocabSize: spec.vocabSize, maxPositions: spec.maxPositions,
+  };
+}
+
+/** Bytes of the keys and values of so many tokens. */
+export function cacheBytes({ elementBytes, numLayers, numKvHeads, headDim }: ModelShape, tokens: number): number {
+  return 2 * numLayers * numKvHeads * headDim * elementBytes * tokens;
+}
+
+/** Bytes of all weights. */
+export function weightBytes({ elementBytes, parameters }: ModelShape): number {
+  return elementBytes * parameters;
+}
+
+/** Tokens that a sequence has in the cache in a decode step, on average over the steps that give tokens 2 to `newTokens`. */
+export function meanContext(promptLength: number, newTokens: number): number {
+  return promptLength + newTokens / 2;
+}
+
+/** One decode step: the weights once, the cache of all sequences, and two operations a weight and sequence. */
+export function decodeStepWork(shape: ModelShape, { batch, context }: { batch: number; context: number }): Work {
+  const weights = shape.layerParameters + shape.headParameters;
+  return {
+    bytes: shape.elementBytes * weights + cacheBytes(shape, batch * context),
+    flops: 2 * weights * batch + attentionFlops(shape, batch * context),
+  };
+}
+
+/** The forward of whole prompts: the layers for every token, the head for the last one of each prompt, attention to all before. */
+export function prefillWork(shape: ModelShape, { batch, promptLength }: { batch: number; promptLength: number }): Work {
+  const pairs = (batch * promptLength * (promptLength + 1)) / 2;
+  return {
+    bytes: shape.elementBytes * (shape.layerParameters + shape.headParameters) + cacheBytes(shape, batch * promptLength),
+    flops: 2 * batch * (shape.layerParameters * promptLength + shape.headParameters) + attentionFlops(shape, pairs),
+  };
+}
+
+/** Scores and weighted values of so many pairs of a query and a key, in all heads and layers. */
+function attentionFlops({ numLayers, numHeads, headDim }: ModelShape, pairs: number): number {
+  return 4 * numHeads * headDim * numLayers * pairs;
+}
+
+/** The least time that a piece of work can take: that of its bytes or that of its operations, whichever is longer. */
+export function boundOf({ bytes, flops }: Work, { bytesPerSecond, flopsPerSecond }: MachineLimits): Bound {
+  const [reading, computing] = [bytes / bytesPerSecond, flops / flopsPerSecond];
+  return reading >= computing ? { seconds: reading, boundBy: "memory" } : { seconds: computing, boundBy: "compute" };
+}

@@ -1,0 +1,69 @@
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import {
+  boundOf, cacheBytes, decodeStepWork, meanContext, type ModelShape, prefillWork, readShape, weightBytes,
+} from "../../bench/lib/roofline.ts";
+
+const shape: ModelShape = {
+  elementBytes: 2, parameters: 1700, layerParameters: 1000, headParameters: 300,
+  numLayers: 2, numHeads: 4, numKvHeads: 1, headDim: 8, vocabSize: 30, maxPositions: 64,
+};
+
+function golden(name: string): string {
+  return fileURLToPath(new URL(`../fixtures/goldens/${name}`, import.meta.url));
+}
+
+describe("readShape", () => {
+  // Hidden 64, 2 layers, 4 heads of 16, MLP 160, vocabulary 512. A layer: queries and output 2 * 64 * 64, MLP 3 * 64 * 160, norms
+  // 2 * 64, keys and values 2 * 64 * 16 a head.
+  test("counts a tied table once, as the head", async () => {
+    const layers = 2 * (2 * 64 * 64 + 2 * 64 * 16 + 3 * 64 * 160 + 2 * 64) + 64;
+    expect(await readShape(golden("tiny-llama-tied"), "float32")).toEqual({
+      elementBytes: 4, parameters: layers + 512 * 64, layerParameters: layers, headParameters: 512 * 64,
+      numLayers: 2, numHeads: 4, numKvHeads: 1, headDim: 16, vocabSize: 512, maxPositions: 128,
+    });
+    expect(layers + 512 * 64).toBe(115_008);
+  });
+
+  test("counts a table of its own as a weight, but not as work", async () => {
+    const layers = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160 + 2 * 64) + 64;
+    expect(await readShape(golden("tiny-llama"), "bfloat16")).toMatchObject({
+      elementBytes: 2, parameters: layers + 2 * 512 * 64, layerParameters: layers, headParameters: 512 * 64, numKvHeads: 2,
+    });
+  });
+
+  test("names the file that is missing", async () => {
+    await expect(readShape(golden("none"), "float32")).rejects.toMatchObject({ name: "CheckpointError", code: "E_CHECKPOINT" });
+  });
+});
+
+describe("work", () => {
+  test("a token in the cache is a key and a value in each layer and head", () => {
+    expect(cacheBytes(shape, 10)).toBe(10 * 2 * 2 * 1 * 8 * 2);
+    expect(weightBytes(shape)).toBe(3400);
+  });
+
+  test("answers of 3 tokens take 2 steps, which see 1 and 2 of them", () => {
+    expect(meanContext(10, 3)).toBe(10 + (1 + 2) / 2);
+  });
+
+  test("a decode step reads the weights once, whatever the batch", () => {
+    // Attention: 2 operations for the score and 2 for the value, of 8 numbers, 4 heads, 2 layers and 3 * 5 tokens.
+    expect(decodeStepWork(shape, { batch: 3, context: 5 })).toEqual({
+      bytes: 2 * 1300 + 3 * 5 * 64, flops: 2 * 1300 * 3 + 4 * 8 * 4 * 2 * 15,
+    });
+  });
+
+  test("a prefill multiplies the head with one token of each prompt, and token i attends to i", () => {
+    // 2 prompts of 3 tokens: 6 tokens through the layers, 2 through the head, 2 * (1 + 2 + 3) pairs.
+    expect(prefillWork(shape, { batch: 2, promptLength: 3 })).toEqual({
+      bytes: 2 * 1300 + 6 * 64, flops: 2 * (1000 * 6 + 300 * 2) + 4 * 8 * 4 * 2 * 12,
+    });
+  });
+
+  test("the slower of memory and arithmetic is the bound", () => {
+    const limits = { bytesPerSecond: 100, flopsPerSecond: 1000 };
+    expect(boundOf({ bytes: 200, flops: 1000 }, limits)).toEqual({ seconds: 2, boundBy: "memory" });
+    expect(boundOf({ bytes: 200, flops: 5000 }, limits)).toEqual({ seconds: 5, boundBy: "compute" });
+  });
+});
