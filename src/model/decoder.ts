@@ -1,7 +1,7 @@
 import type { DType } from "../native/binding.ts";
 import { type AttentionContext, packedAttention } from "../nn/attention.ts";
-import { embedding, linear } from "../nn/functional.ts";
-import { type LayerProduct, layerProduct, type Norm, normalize, type ProductExtras } from "../nn/layer-product.ts";
+import { embedding } from "../nn/functional.ts";
+import { type LayerProduct, layerProduct, multiply, type Norm, normalize, type ProductExtras } from "../nn/layer-product.ts";
 import { type LeafSpec, ParameterBlock } from "../nn/parameter-block.ts";
 import { rotaryTables } from "../nn/rotary.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -43,7 +43,7 @@ export class Decoder {
   /** Hidden states of packed sequences: [total, embedding size], after the final norm and projection. */
   forward(rows: PackedRows, options: ForwardOptions = {}): Tensor {
     const { runner = plainRunner, product = layerProduct } = options;
-    let x = runner.run(this.embedding, (tokens) => this.#embed(tokens, rows.positions), rows.tokens);
+    let x = runner.run(this.embedding, (tokens) => this.#embed(tokens, rows.positions), rows.tokens.detach());
     const attention = options.attention ?? this.#packedAttention(rows, x);
     for (const [index, layer] of this.layers.entries()) {
       x = runner.run(layer, (input) => this.#layer(layer, input, product, (projected) => attention.attend(index, projected)), x);
@@ -54,14 +54,15 @@ export class Decoder {
 
   #packedAttention(rows: PackedRows, like: Tensor): AttentionContext {
     const { positions, attention } = this.spec;
-    return packedAttention(rows.offsets, attention, positions.kind === "rotary" ? rotaryTables(positions, rows.positions, like) : undefined);
+    const longest = Math.max(...rows.offsets.slice(1).map((end, i) => end - (rows.offsets[i] ?? 0)));
+    return packedAttention(rows.offsets, attention, positions.kind === "rotary" ? rotaryTables(positions, longest, like.dtype) : undefined);
   }
 
   #embed(tokens: Tensor, positions: Tensor): Tensor {
     const block = this.embedding;
     const projection = block.find("projection");
     let x = embedding(block.leaf("tokens"), tokens);
-    if (projection) x = linear(x, projection);
+    if (projection) x = multiply(x, projection);
     if (this.spec.positions.kind === "learned") x = x.add(embedding(block.leaf("positions"), positions.add(this.spec.positions.offset)));
     return x;
   }
@@ -83,7 +84,7 @@ export class Decoder {
   #finish(block: ParameterBlock | undefined, x: Tensor): Tensor {
     const normed = this.spec.finalNorm ? normalize(x, this.#norm(block, "norm")) : x;
     const projection = block?.find("projection");
-    return projection ? linear(normed, projection) : normed;
+    return projection ? multiply(normed, projection) : normed;
   }
 
   #norm(block: ParameterBlock | undefined, name: string): Norm {

@@ -1,6 +1,7 @@
 import type { ParameterBlock } from "../nn/parameter-block.ts";
 import { enableGrad, noGrad, segment } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
 
 /**
  * Who runs the blocks of a model, in both directions. The model hands over every block with its forward function and
@@ -8,13 +9,17 @@ import type { Tensor } from "../tensor/tensor.ts";
  * long as the result and the gradients are the same.
  */
 export interface LayerRunner {
-  /** `forward(x)`, where only the parameters of `block` are used. */
+  /** `forward(x)`, where only the parameters of `block` are used. The caller has no further use for `x`. */
   run(block: ParameterBlock, forward: (x: Tensor) => Tensor, x: Tensor): Tensor;
 }
 
-/** Calls the block; autograd keeps what backward needs. */
+/** Calls the block. Autograd keeps what backward needs; everything else that the block has computed is freed when it ends. */
 export const plainRunner: LayerRunner = {
-  run: (_block, forward, x) => forward(x),
+  run(_block, forward, x) {
+    const y = tidy(() => forward(x));
+    if (y !== x) x.dispose();
+    return y;
+  },
 };
 
 /**

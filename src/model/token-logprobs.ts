@@ -1,11 +1,18 @@
-import { linear } from "../nn/functional.ts";
+import type { TensorHandle } from "../native/binding.ts";
+import { multiply } from "../nn/layer-product.ts";
 import { noGrad, segment } from "../tensor/autograd.ts";
-import { cat } from "../tensor/create.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { cat, indices } from "../tensor/create.ts";
+import { operator } from "../tensor/operator.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 
-/** Logits held at a time, in elements: 64 MiB in float32. The whole [tokens, vocab] is never built. */
-const LOGITS_PER_CHUNK = 2 ** 24;
+const op = {
+  tokenLogprobs: operator<TensorHandle[]>("tschat::token_logprobs"),
+  tokenLogprobsBackward: operator<undefined>("tschat::token_logprobs_backward_"),
+};
+
+/** Logits held at a time, in elements: 64 MiB in bfloat16. The whole [tokens, vocab] is never built, and never in another dtype. */
+const LOGITS_PER_CHUNK = 2 ** 25;
 
 /** What log-probabilities are computed from. */
 export interface TokenLogprobsInput {
@@ -44,36 +51,40 @@ export function tokenLogprobs({ hidden, weight, targets, temperature = 1, entrop
   const chunk = Math.max(1, Math.floor(LOGITS_PER_CHUNK / vocab));
   const starts = Array.from({ length: Math.ceil(total / chunk) }, (_, i) => i * chunk);
   const part = (x: Tensor, start: number) => x.slice(0, start, Math.min(start + chunk, total));
-  const logitsOf = (start: number) => {
-    const logits = linear(part(hidden, start).detach(), weight.detach()).to("float32");
-    return temperature === 1 ? logits : logits.div(temperature);
-  };
+  const logitsOf = (start: number) => multiply(part(hidden, start).detach(), weight.detach());
 
   const parts = noGrad(() => starts.map((start) => tidy(() => {
-    const logits = logitsOf(start);
-    const normaliser = logits.logSumExp(1); // [chunk]
-    const picked = logits.gather(1, part(targets, start).unsqueeze(1)).squeeze(1);
-    const expected = () => logits.sub(normaliser.unsqueeze(1)).exp().mul(logits).sum([1]);
-    return { logprobs: picked.sub(normaliser), entropies: entropies ? [normaliser.sub(expected())] : [] };
+    const results = op.tokenLogprobs(logitsOf(start).handle, part(targets, start).handle, temperature, entropies);
+    return results.map((handle) => new Tensor(handle));
   })));
-  const logprobs = noGrad(() => cat(parts.map((chunk) => chunk.logprobs)));
+  const [logprobs, logSums, ofEach] = noGrad(() => [0, 1, 2].map((which) => cat(parts.map((results) => results[which] as Tensor)))) as [
+    Tensor, Tensor, Tensor,
+  ];
 
   const [joined] = segment([hidden, weight], [logprobs], ([gradient]) => {
     if (!gradient) return [undefined, undefined];
     const weightGradient = weight.requiresGrad ? weight.grad : undefined;
     if (weight.requiresGrad && !weightGradient) throw new Error("internal: the head trains but has no gradient buffer");
     const hiddenGradients = starts.map((start) => tidy(() => {
-      // d logprob / d logits = onehot(target) - softmax(logits)
-      const slope = part(gradient, start).unsqueeze(1).div(temperature);
-      const wide = logitsOf(start).softmax(1).mul(slope.neg()).scatterAdd_(1, part(targets, start).unsqueeze(1), slope);
-      const logitsGradient = wide.to(weight.dtype);
-      if (weightGradient) addProduct(weightGradient, logitsGradient.transpose(0, 1), part(hidden, start).detach());
-      return logitsGradient.matmul(weight.detach());
+      // d logprob / d logits = (onehot(target) - softmax(logits)) / temperature, written over the logits
+      const logits = logitsOf(start);
+      const [tokens, sums, slope] = [targets, logSums, gradient].map((x) => part(x, start).handle);
+      op.tokenLogprobsBackward(logits.handle, tokens, sums, slope, temperature);
+      if (weightGradient) addProduct(weightGradient, logits.transpose(0, 1), part(hidden, start).detach());
+      return logits.matmul(weight.detach());
     }));
     return [hidden.requiresGrad ? cat(hiddenGradients) : undefined, undefined];
   });
   if (!joined) throw new Error("internal: a segment with one output gave none");
-  return { logprobs: joined, entropies: entropies ? noGrad(() => cat(parts.flatMap((chunk) => chunk.entropies))) : undefined };
+  return { logprobs: joined, entropies: entropies ? ofEach : undefined };
+}
+
+/** Log-probability of one token a row, without gradient: logits [n, vocab] -> n numbers, nats; the bits of `tokenLogprobs`. */
+export function targetLogprobs(logits: Tensor, targets: readonly number[]): number[] {
+  return noGrad(() => tidy(() => {
+    const [logprobs] = op.tokenLogprobs(logits.handle, indices(targets).handle, 1, false).map((handle) => new Tensor(handle));
+    return logprobs?.numbers() ?? [];
+  }));
 }
 
 /** sum += a @ b, where the sum may be float32 and the factors bfloat16. */

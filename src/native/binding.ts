@@ -122,7 +122,8 @@ export const bindingNames = [
   "fromData", "toData", "toBytes", "shapeOf", "dtypeOf", "deviceOf", "itemOf", "addressOf", "freeTensor", "tensorMemory",
   "backward", "gradOf", "setGrad", "setRequiresGrad", "requiresGrad", "setGradEnabled", "segment",
   "createGenerator", "manualSeed", "generatorState", "setGeneratorState",
-  "setNumThreads", "numThreads", "torchVersion", "hasFastBfloat16", "kernelSet", "kernelSets", "useKernels", "catchStopSignals", "stopSignal", "dieWithParent",
+  "setNumThreads", "numThreads", "torchVersion", "hasFastBfloat16", "kernelSet", "kernelSets", "useKernels",
+  "catchStopSignals", "stopSignal", "dieWithParent",
 ] as const satisfies readonly (keyof Binding)[];
 
 // A name that the interface has and the list lacks makes this type `never`-free and the assignment an error.

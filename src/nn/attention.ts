@@ -1,7 +1,8 @@
-import { cat } from "../tensor/create.ts";
-import type { Tensor } from "../tensor/tensor.ts";
-import { causalAttention } from "./functional.ts";
-import { type RotaryTables, rotate } from "./rotary.ts";
+import { operator } from "../tensor/operator.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import type { RotaryTables } from "./rotary.ts";
+
+const op = { packedAttention: operator("tschat::packed_attention") };
 
 /** Numbers of heads and their size. */
 export interface HeadShape {
@@ -20,39 +21,17 @@ export interface AttentionContext {
   attend(layer: number, projected: Tensor): Tensor;
 }
 
-/** Every packed sequence sees itself alone, each token the tokens up to it. */
-export function packedAttention(offsets: readonly number[], shape: HeadShape, rotary: RotaryTables | undefined): AttentionContext {
-  return {
-    attend: (_layer, projected) => {
-      const { numHeads, numKvHeads, headDim } = shape;
-      const heads = projected.reshape([projected.shape[0] ?? 0, -1, headDim]);
-      const [queryKey, value] = heads.split([numHeads + numKvHeads, numKvHeads], 1) as [Tensor, Tensor];
-      // Queries and keys lie together, so one rotation serves both.
-      const [query, key] = (rotary ? rotate(queryKey, rotary) : queryKey).split([numHeads, numKvHeads], 1) as [Tensor, Tensor];
-      return attendPacked(offsets, query, key, value);
-    },
-  };
-}
-
 /**
- * Causal attention of packed sequences: q [total, heads, headDim], k and v [total, kvHeads, headDim], rotated ->
- * [total, heads * headDim].
+ * Every packed sequence sees itself alone, each token the tokens up to it. The same kernel on the same layout as in generation, with
+ * gradient.
+ *
+ * @param rotary of all positions that occur, or undefined where the model has no rotary ones
  */
-export function attendPacked(offsets: readonly number[], q: Tensor, k: Tensor, v: Tensor): Tensor {
-  const [total, heads, headDim] = q.shape as [number, number, number];
-  const scale = headDim ** -0.5;
-  // libtorch's fast CPU kernel takes equal numbers of heads only; expanding keys and values costs less than the slow one.
-  const lengths = offsets.slice(1).map((end, i) => end - (offsets[i] ?? 0));
-  const sequences = (x: Tensor) => x.unsqueeze(0).transpose(1, 2).split(lengths, 2); // [1, heads, seq, headDim] each
-  const keys = sequences(expandHeads(k, heads)), values = sequences(expandHeads(v, heads));
-  const parts = sequences(q).map((queries, i) =>
-    causalAttention(queries, keys[i] as Tensor, values[i] as Tensor, scale).squeeze(0).transpose(0, 1));
-  return (parts.length === 1 && parts[0] ? parts[0] : cat(parts)).reshape([total, heads * headDim]);
-}
-
-/** [total, kvHeads, headDim] -> [total, heads, headDim], each key head repeated for the queries that share it. */
-function expandHeads(x: Tensor, heads: number): Tensor {
-  const [total, kvHeads, headDim] = x.shape as [number, number, number];
-  if (kvHeads === heads) return x;
-  return x.unsqueeze(2).expand([total, kvHeads, heads / kvHeads, headDim]).reshape([total, heads, headDim]);
+export function packedAttention(offsets: readonly number[], shape: HeadShape, rotary: RotaryTables | undefined): AttentionContext {
+  const { numHeads, numKvHeads, headDim } = shape;
+  const [cos, signedSin] = [rotary?.cos.handle ?? null, rotary?.signedSin.handle ?? null];
+  return {
+    attend: (_layer, projected) =>
+      new Tensor(op.packedAttention(projected.handle, offsets, cos, signedSin, numHeads, numKvHeads, headDim ** -0.5)),
+  };
 }

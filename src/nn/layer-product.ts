@@ -1,10 +1,13 @@
 import { empty } from "../tensor/create.ts";
 import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { type Activation, layerNorm, rmsNorm } from "./functional.ts";
+import type { Activation } from "./functional.ts";
 import type { ParameterBlock } from "./parameter-block.ts";
 
-const op = { layerProduct: operator("tschat::layer_product"), round: operator("round") };
+const op = { layerProduct: operator("tschat::layer_product"), normRows: operator("tschat::norm_rows"), round: operator("round") };
+
+const normCode = { none: 0, rms: 1, layer: 2 };
+const activationCode = { none: 0, silu: 1, gelu: 2, "gelu-tanh": 3, relu: 4 };
 
 /** A norm over the last dimension and its weights. */
 export interface Norm {
@@ -31,13 +34,18 @@ export interface ProductExtras {
  */
 export type LayerProduct = (x: Tensor, block: ParameterBlock, matrix: string, extras?: ProductExtras) => Tensor;
 
-/** x normalised, in float32 inside. */
+/**
+ * x normalised over the last dimension, in float32 inside: (x - mean) / sqrt(variance + eps) * weight + bias (arXiv:1607.06450, eq. 4), or
+ * x / sqrt(mean(x^2) + eps) * weight (arXiv:1910.07467, eq. 4).
+ */
 export function normalize(x: Tensor, { kind, weight, bias, eps }: Norm): Tensor {
-  return kind === "rms" ? rmsNorm(x, weight, eps) : layerNorm(x, weight, bias, eps);
+  return new Tensor(op.normRows(x.handle, normCode[kind], weight?.handle ?? null, bias?.handle ?? null, eps));
 }
 
-const normCode = { none: 0, rms: 1, layer: 2 };
-const activationCode = { none: 0, silu: 1, gelu: 2, "gelu-tanh": 3, relu: 4 };
+/** x @ weight^T, [rows, in] and [out, in] -> [rows, out], as `LayerProduct` computes it. */
+export function multiply(x: Tensor, weight: Tensor): Tensor {
+  return new Tensor(op.layerProduct(x.handle, weight.handle));
+}
 
 /** A matrix [out, in] in int8 with a factor for each row: value = int8 * scale. */
 export interface Int8Matrix {
@@ -75,6 +83,7 @@ function fused(
 ): Tensor {
   return new Tensor(op.layerProduct(
     x.handle, weight.handle, block.find(`${matrix}Bias`)?.handle ?? null, normCode[norm?.kind ?? "none"], norm?.weight?.handle ?? null,
-    norm?.bias?.handle ?? null, norm?.eps ?? 0, activationCode[activation ?? "none"], gated, residual?.handle ?? null, scales?.handle ?? null,
+    norm?.bias?.handle ?? null, norm?.eps ?? 0, activationCode[activation ?? "none"], gated, residual?.handle ?? null,
+    scales?.handle ?? null,
   ));
 }

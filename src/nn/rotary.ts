@@ -1,6 +1,6 @@
-import { cat, fromNumbers } from "../tensor/create.ts";
+import type { DType } from "../native/binding.ts";
+import { arange, cat, fromNumbers } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { addcmul, roll } from "./functional.ts";
 
 /** How rotary frequencies are stretched beyond the length that a model was pretrained on. */
 export type RotaryScaling =
@@ -22,11 +22,10 @@ export interface RotarySpec {
   scaling: RotaryScaling;
 }
 
-/** cos and signed sin of every packed position: [total, 1, dims], in the dtype of the queries. */
+/** cos and signed sin of every position: [positions, dims]. */
 export interface RotaryTables {
   cos: Tensor;
   signedSin: Tensor;
-  dims: number;
 }
 
 /** Angle per position of each pair of dimensions, [dims / 2], radians. */
@@ -59,24 +58,11 @@ export function rotaryFrequencies({ dims, theta, scaling }: RotarySpec): number[
   }
 }
 
-/** The tables of packed `positions` [total] int64; angles are computed in float32. */
-export function rotaryTables(spec: RotarySpec, positions: Tensor, like: Tensor): RotaryTables {
+/** The tables of positions 0 .. numPositions - 1, in the dtype of the queries; angles are computed in float32. */
+export function rotaryTables(spec: RotarySpec, numPositions: number, dtype: DType): RotaryTables {
   const frequencies = fromNumbers(rotaryFrequencies(spec), [spec.dims / 2], "float32");
-  const angles = positions.to("float32").unsqueeze(1).mul(frequencies); // [total, dims / 2]
+  const angles = arange(0, numPositions).to("float32").unsqueeze(1).mul(frequencies); // [numPositions, dims / 2]
   const scale = spec.scaling.kind === "yarn" ? spec.scaling.attentionFactor : 1;
   const cos = angles.cos().mul(scale), sin = angles.sin().mul(scale);
-  return {
-    cos: cat([cos, cos], 1).unsqueeze(1).to(like.dtype),
-    signedSin: cat([sin.neg(), sin], 1).unsqueeze(1).to(like.dtype),
-    dims: spec.dims,
-  };
-}
-
-/** [total, heads, headDim] with the first `dims` of every head rotated to its position. */
-export function rotate(x: Tensor, { cos, signedSin, dims }: RotaryTables): Tensor {
-  const headDim = x.shape[2] ?? 0;
-  const part = dims === headDim ? x : x.slice(2, 0, dims);
-  // Rolling by half the dimensions brings each element's partner to its place; the sign is in the sine.
-  const rotated = addcmul(part.mul(cos), roll(part, dims / 2), signedSin);
-  return dims === headDim ? rotated : cat([rotated, x.slice(2, dims)], 2);
+  return { cos: cat([cos, cos], 1).to(dtype), signedSin: cat([sin.neg(), sin], 1).to(dtype) };
 }

@@ -48,7 +48,7 @@ function combine(x: Tensor, other: Operand, withTensor: Operator<TensorHandle>, 
  * collector, also inside a synchronous loop. Every method throws NativeError when libtorch refuses it.
  */
 export class Tensor {
-  /** The addon's handle; only `tensor/` and `nn/functional.ts` use it. */
+  /** The addon's handle, for those who call operators. */
   readonly handle: TensorHandle;
   #shape: readonly number[] | undefined;
   #dtype: DType | undefined;

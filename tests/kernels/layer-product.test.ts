@@ -1,9 +1,10 @@
 import { expect, test } from "vitest";
-import { activate, linear } from "../../src/nn/functional.ts";
-import { int8Product, layerProduct, type LayerProduct, type Norm, normalize, type ProductExtras, quantizeRows } from "../../src/nn/layer-product.ts";
+import { linear } from "../../src/nn/functional.ts";
+import { int8Product, layerProduct, type LayerProduct, type Norm, type ProductExtras, quantizeRows } from "../../src/nn/layer-product.ts";
 import { ParameterBlock } from "../../src/nn/parameter-block.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
+import { activate, plainNorm } from "../nn/plain-operators.ts";
 import { describeKernels } from "./kernel-sets.ts";
 import { expectSame, type FloatType, floatTypes, random } from "./numbers.ts";
 
@@ -40,7 +41,7 @@ const extras: [string, boolean, (block: ParameterBlock) => ProductExtras][] = [
 
 /** The same in separate operators of libtorch. */
 const plainProduct: LayerProduct = (x, block, matrix, { norm: given, activation, gated = false, residual: added } = {}) => {
-  const product = linear(given ? normalize(x, given) : x, block.leaf(matrix), block.find(`${matrix}Bias`));
+  const product = linear(given ? plainNorm(x, given) : x, block.leaf(matrix), block.find(`${matrix}Bias`));
   const [gate, up] = gated ? (product.split([outputs / 2, outputs / 2], 1) as [Tensor, Tensor]) : [product, undefined];
   const active = activation ? activate(gate, activation) : gate;
   const result = up ? active.mul(up) : active;

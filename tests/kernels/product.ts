@@ -1,7 +1,8 @@
-import { type Activation, activate } from "../../src/nn/functional.ts";
+import type { Activation } from "../../src/nn/functional.ts";
 import { fromData, Generator, rand } from "../../src/tensor/create.ts";
 import { operator } from "../../src/tensor/operator.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
+import { activate } from "../nn/plain-operators.ts";
 import { type FloatType, guarded, random, rounding } from "./numbers.ts";
 
 const layerProduct = operator("tschat::layer_product");

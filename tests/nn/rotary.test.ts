@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { type RotarySpec, rotaryFrequencies, rotaryTables, rotate } from "../../src/nn/rotary.ts";
-import { indices, tensor } from "../../src/tensor/create.ts";
+import { type RotarySpec, rotaryFrequencies, rotaryTables } from "../../src/nn/rotary.ts";
+import { tensor } from "../../src/tensor/create.ts";
 import { assertClose } from "../assert-close.ts";
+import { rotate } from "./plain-attention.ts";
 
 const spec: RotarySpec = { dims: 8, theta: 100, scaling: { kind: "none" } };
 
@@ -47,32 +48,38 @@ describe("frequencies", () => {
   });
 });
 
-describe("rotation", () => {
-  const x = [[[1, 2, 3, 4]], [[5, 6, 7, 8]]]; // [total 2, heads 1, headDim 4]
+describe("tables", () => {
+  const small: RotarySpec = { dims: 4, theta: 10000, scaling: { kind: "none" } }; // frequencies 1 and 0.01
 
-  test("turns dimension i against i + dims / 2 by position times frequency", () => {
-    const small: RotarySpec = { dims: 4, theta: 10000, scaling: { kind: "none" } };
-    const rotated = rotate(tensor(x), rotaryTables(small, indices([0, 3]), tensor([1])));
-    // Position 0 stays. Position 3, frequencies 1 and 0.01: (5, 7) by 3, (6, 8) by 0.03 radians.
+  test("hold cos and sin of position times frequency, for each element and with the sign of its partner", () => {
+    const { cos, signedSin } = rotaryTables(small, 4, "float32"), positions = [0, 1, 2, 3];
+    const table = (f: (angle: number) => number, sign: number) =>
+      positions.map((p) => [sign * f(p), sign * f(0.01 * p), f(p), f(0.01 * p)]);
+    assertClose(cos, table(Math.cos, 1), { atol: 1e-6 });
+    assertClose(signedSin, table(Math.sin, -1), { atol: 1e-6 });
+  });
+
+  test("turn dimension i against i + dims / 2", () => {
+    const { cos, signedSin } = rotaryTables(small, 4, "float32");
+    const rotated = rotate(tensor([[[5, 6, 7, 8]]]), { cos: cos.slice(0, 3), signedSin: signedSin.slice(0, 3) });
+    // (5, 7) by 3, (6, 8) by 0.03 radians
     const [c, s, d, t] = [Math.cos(3), Math.sin(3), Math.cos(0.03), Math.sin(0.03)];
-    assertClose(rotated, [[[1, 2, 3, 4]], [[5 * c - 7 * s, 6 * d - 8 * t, 7 * c + 5 * s, 8 * d + 6 * t]]], { atol: 1e-5 });
+    assertClose(rotated, [[[5 * c - 7 * s, 6 * d - 8 * t, 7 * c + 5 * s, 8 * d + 6 * t]]], { atol: 1e-5 });
   });
 
-  test("leaves the dimensions behind `dims` as they are, and scales under YaRN", () => {
-    const half: RotarySpec = {
-      dims: 2,
-      theta: 10000,
-      scaling: { kind: "yarn", factor: 1, betaFast: 32, betaSlow: 1, originalMaxPositions: 64, attentionFactor: 2, truncate: true },
-    };
-    const rotated = rotate(tensor(x), rotaryTables(half, indices([0, 1]), tensor([1])));
-    const [c, s] = [Math.cos(1), Math.sin(1)];
-    assertClose(rotated, [[[2, 4, 3, 4]], [[2 * (5 * c - 6 * s), 2 * (6 * c + 5 * s), 7, 8]]], { atol: 1e-5 });
+  test("are scaled under YaRN, and as wide as what is rotated", () => {
+    const scaling = {
+      kind: "yarn", factor: 1, betaFast: 32, betaSlow: 1, originalMaxPositions: 64, attentionFactor: 2, truncate: true,
+    } as const;
+    const { cos, signedSin } = rotaryTables({ dims: 2, theta: 10000, scaling }, 2, "float32");
+    const [c, s] = [2 * Math.cos(1), 2 * Math.sin(1)];
+    assertClose(cos, [[2, 2], [c, c]], { atol: 1e-6 });
+    assertClose(signedSin, [[0, 0], [-s, s]], { atol: 1e-6 });
   });
 
-  test("computes angles in float32 for a bfloat16 model: position 1001 is not 1000", () => {
-    const small: RotarySpec = { dims: 2, theta: 10000, scaling: { kind: "none" } };
-    const { cos } = rotaryTables(small, indices([1001]), tensor([1], { dtype: "bfloat16" }));
-    expect(cos.dtype).toBe("bfloat16");
-    assertClose(cos, [[[Math.cos(1001), Math.cos(1001)]]], { rtol: 2 ** -8 });
+  test("are computed in float32 for a bfloat16 model: position 1001 is not 1000", () => {
+    const { cos } = rotaryTables({ ...small, dims: 2 }, 1002, "bfloat16");
+    expect([cos.dtype, cos.shape]).toEqual(["bfloat16", [1002, 2]]);
+    assertClose(cos.slice(0, 1001), [[Math.cos(1001), Math.cos(1001)]], { rtol: 2 ** -8 });
   });
 });

@@ -58,21 +58,31 @@ static void append(const AppendArgs& args, int64_t from, int64_t to) {
   const int64_t dim = cache.headDim, kvHeads = cache.kvHeads, heads = args.heads;
   for (int64_t i = from; i < to; i++) {
     T* row = static_cast<T*>(args.projected) + i * (heads + 2 * kvHeads) * dim;
-    const bool isLast = i + 1 == args.tokens || args.places[i + 1] != args.places[i] + 1;
     for (int64_t h = 0; h < heads + kvHeads; h++) rotateHead(row + h * dim, row + h * dim, dim, args.rotary, args.positions[i]);
+    if (!cache.keys) continue;
+    const bool isLast = i + 1 == args.tokens || args.places[i + 1] != args.places[i] + 1;
     for (int64_t h = 0; h < kvHeads; h++)
       appendHead(cache, h, args.places[i], row + (heads + h) * dim, row + (heads + kvHeads + h) * dim, isLast);
   }
 }
 
-/** scores[q][32] = queries [count, dim] . the keys of a page. */
+/** A page's keys or values of one head, to be brought; null brings nothing. */
+template <typename T>
+static inline Upcoming upcomingPage(const T* page, int64_t dim) {
+  const char* next = reinterpret_cast<const char*>(page);
+  return {next, page ? next + kPageTokens * dim * sizeof(T) : next};
+}
+
+/** scores[q][32] = queries [count, dim] . the keys of a page; meanwhile what comes next is fetched, a page in equal parts. */
 template <typename T, int count>
-static inline void pageScores(const T* queries, const T* keys, int64_t dim, float* scores) {
+static inline void pageScores(const T* queries, const T* keys, int64_t dim, float* scores, Upcoming upcoming) {
   using L = Lanes<T>;
   const int64_t steps = dim / L::pair, block = 16 * dim;
   Vec total[2][count];
   for (int q = 0; q < count; q++) total[0][q] = total[1][q] = zero();
   for (int64_t d = 0; d < steps; d++) {
+    upcoming.bring();
+    upcoming.bring();
     const typename L::Raw low = L::load(keys + d * L::step), high = L::load(keys + block + d * L::step);
     for (int q = 0; q < count; q++) {
       const typename L::Raw query = L::repeat(queries + q * dim + d * L::pair);
@@ -88,12 +98,14 @@ static inline void pageScores(const T* queries, const T* keys, int64_t dim, floa
 
 /** sums[q][dim] += weights[q] . the first `tokens` values of a page, a multiple of the pair. */
 template <typename T, int count, int vectors>
-static inline void pageValues(const T* weights, const T* values, int64_t tokens, int64_t dim, float* sums, int64_t sumStride) {
+static inline void pageValues(const T* weights, const T* values, int64_t tokens, int64_t dim, float* sums, int64_t sumStride,
+                              Upcoming& upcoming) {
   using L = Lanes<T>;
   Vec total[count][vectors];
   for (int q = 0; q < count; q++)
     for (int i = 0; i < vectors; i++) total[q][i] = load(sums + q * sumStride + 16 * i);
   for (int64_t t = 0; t < tokens; t += L::pair) {
+    for (int i = 0; i < vectors; i++) upcoming.bring();
     typename L::Raw value[vectors];
     for (int i = 0; i < vectors; i++) value[i] = L::load(values + t * dim + i * L::step);
     for (int q = 0; q < count; q++) {
@@ -105,15 +117,17 @@ static inline void pageValues(const T* weights, const T* values, int64_t tokens,
     for (int i = 0; i < vectors; i++) store(sums + q * sumStride + 16 * i, total[q][i]);
 }
 
-/** Tokens [from, to) of one row and key head, of which those from `first` on are seen. */
+/** Tokens [from, to) of one row and key head, of which those from `first` on are seen; `following` are the keys that come next, or null. */
+template <typename T>
 struct Chunk {
   int64_t from, to, first, position;
   const int32_t* pages;
+  const T* following;
 };
 
 /** Turns scores into weights e^(score - largest), rounded to T; returns largest score and sum of the weights before rounding. */
 template <typename T>
-static inline void softmax(const AttentionArgs& args, const Chunk& chunk, float slope, float* scores, T* weights, float* state) {
+static inline void softmax(const AttentionArgs& args, const Chunk<T>& chunk, float slope, float* scores, T* weights, float* state) {
   const int64_t padded = (chunk.to - chunk.from + 15) / 16 * 16;
   const Vec factor = set(args.scale);
   Vec most = set(-INFINITY);
@@ -144,7 +158,8 @@ static inline void softmax(const AttentionArgs& args, const Chunk& chunk, float 
 
 /** Attention of `count` query heads to a chunk: sums [count, paddedDim + 2], the last two the state of `softmax`. */
 template <typename T, int count>
-static void attendChunk(const AttentionArgs& args, const Chunk& chunk, int64_t kvHead, const T* queries, const float* slopes, float* sums) {
+static void attendChunk(const AttentionArgs& args, const Chunk<T>& chunk, int64_t kvHead, const T* queries, const float* slopes,
+                        float* sums) {
   const int64_t dim = args.cache.paddedDim, stride = dim + 2;
   alignas(64) float scores[count * kChunkTokens];
   alignas(64) T weights[count * kChunkTokens];
@@ -155,8 +170,16 @@ static void attendChunk(const AttentionArgs& args, const Chunk& chunk, int64_t k
   };
   for (int q = 0; q < count; q++)
     for (int64_t t = 0; t < seen; t += 16) store(scores + q * kChunkTokens + t, zero());
+  // The memory works ahead by a page: keys, then the first values.
+  const auto pageAfter = [&](void* pool, int64_t t) {
+    const int64_t after = chunk.from + t + kPageTokens;
+    return after < chunk.to ? pageOf<T>(pool, args.cache, chunk.pages[after / kPageTokens], kvHead) : nullptr;
+  };
+  const T* firstValues = pageOf<T>(args.cache.values, args.cache, chunk.pages[(chunk.from + seen) / kPageTokens], kvHead);
   eachPage([&](int64_t page, int64_t t) {
-    pageScores<T, count>(queries, pageOf<T>(args.cache.keys, args.cache, page, kvHead), dim, scores + t);
+    const T* next = pageAfter(args.cache.keys, t);
+    pageScores<T, count>(queries, pageOf<T>(args.cache.keys, args.cache, page, kvHead), dim, scores + t,
+                         upcomingPage(next ? next : firstValues, dim));
   });
   for (int q = 0; q < count; q++) {
     softmax(args, chunk, slopes ? slopes[q] : 0.0f, scores + q * kChunkTokens, weights + q * kChunkTokens, sums + q * stride + dim);
@@ -166,9 +189,11 @@ static void attendChunk(const AttentionArgs& args, const Chunk& chunk, int64_t k
   eachPage([&](int64_t page, int64_t t) {
     const T* values = pageOf<T>(args.cache.values, args.cache, page, kvHead);
     const int64_t left = chunk.to - chunk.from - t, tokens = left < kPageTokens ? (left + P - 1) / P * P : kPageTokens;
+    const T* next = pageAfter(args.cache.values, t);
+    Upcoming upcoming = upcomingPage(next ? next : chunk.following, dim);
     int64_t d = 0;
-    for (; d + 64 <= dim; d += 64) pageValues<T, count, 4>(weights + t, values + d * P, tokens, dim, sums + d, stride);
-    for (; d < dim; d += 16) pageValues<T, count, 1>(weights + t, values + d * P, tokens, dim, sums + d, stride);
+    for (; d + 64 <= dim; d += 64) pageValues<T, count, 4>(weights + t, values + d * P, tokens, dim, sums + d, stride, upcoming);
+    for (; d < dim; d += 16) pageValues<T, count, 1>(weights + t, values + d * P, tokens, dim, sums + d, stride, upcoming);
   });
 }
 
@@ -208,7 +233,10 @@ static void attendTask(const AttentionArgs& args, int64_t row, int64_t kvHead, i
   memset(queries, 0, group * padded * sizeof(T));
   for (int64_t q = 0; q < group; q++)
     rotateHead(projected + (kvHead * group + q) * dim, queries + q * padded, dim, args.rotary, position);
-  const Chunk chunk = {from, to, first, position, pages};
+  // In decoding the next key head lies behind this one in the same pages; in a prompt the pages stay in the cache.
+  const bool isMore = appends && kvHead + 1 < cache.kvHeads;
+  const T* following = isMore ? pageOf<T>(cache.keys, cache, pages[from / kPageTokens], kvHead + 1) : nullptr;
+  const Chunk<T> chunk = {from, to, first, position, pages, following};
   for (int64_t q = 0; q < group; q += kQueries) {
     const T* part = queries + q * padded;
     const float* slopes = args.slopes ? args.slopes + kvHead * group + q : nullptr;
@@ -222,9 +250,12 @@ static void attendTask(const AttentionArgs& args, int64_t row, int64_t kvHead, i
   }
 }
 
-/** Joins the chunks of one query head: `sums` is chunk 0, which gathers the others, `next` floats apart. */
+/**
+ * Joins the chunks of one query head: `sums` is chunk 0, which gathers the others, `next` floats apart. Returns the log of the sum of
+ * e^score.
+ */
 template <typename T>
-static inline void combineHead(const Cache& cache, float* sums, int64_t chunks, int64_t next, T* y) {
+static inline float combineHead(const Cache& cache, float* sums, int64_t chunks, int64_t next, T* y) {
   const int64_t padded = cache.paddedDim;
   float most = -INFINITY;
   for (int64_t c = 0; c < chunks; c++) most = fmaxf(most, sums[c * next + padded]);
@@ -241,6 +272,7 @@ static inline void combineHead(const Cache& cache, float* sums, int64_t chunks, 
     }
   }
   writeHead(cache, sums, total, y);
+  return most + logf(total);
 }
 
 template <typename T>
@@ -278,7 +310,10 @@ static void attendPrompt(const AttentionArgs& args, int64_t from, int64_t to) {
     float* partial = static_cast<float*>(scratch(3, chunks * next * sizeof(float)));
     for (int64_t chunk = 0; chunk < chunks; chunk++) attendTask<T, false>(args, row, head, chunk, partial + chunk * next);
     T* y = static_cast<T*>(args.y) + (row * args.heads + head * group) * args.cache.headDim;
-    for (int64_t q = 0; q < group; q++) combineHead(args.cache, partial + q * stride, chunks, next, y + q * args.cache.headDim);
+    for (int64_t q = 0; q < group; q++) {
+      const float logSum = combineHead(args.cache, partial + q * stride, chunks, next, y + q * args.cache.headDim);
+      if (args.logSums) args.logSums[row * args.heads + head * group + q] = logSum;
+    }
   }
 }
 

@@ -25,7 +25,8 @@ static Cache cacheOf(const at::Tensor& projected, const at::Tensor& keys, const 
   const int64_t kvHeads = keys.size(1), all = heads + 2 * kvHeads;
   TORCH_CHECK(heads > 0 && kvHeads > 0 && heads % kvHeads == 0 && projected.dim() == 2 && projected.is_contiguous() &&
                   projected.size(1) % all == 0,
-              "expected contiguous [rows, (heads + 2 kvHeads) * head size] with ", heads, " and ", kvHeads, " heads, got ", projected.sizes());
+              "expected contiguous [rows, (heads + 2 kvHeads) * head size] with ", heads, " and ", kvHeads, " heads, got ",
+              projected.sizes());
   const int64_t headDim = projected.size(1) / all, padded = (headDim + kHeadMultiple - 1) / kHeadMultiple * kHeadMultiple;
   TORCH_CHECK(keys.size(3) == padded, "the cache is made for heads of ", keys.size(3), ", expected ", padded);
   return {keys.mutable_data_ptr(), values.mutable_data_ptr(), kvHeads, headDim, padded};
@@ -37,7 +38,8 @@ static Rotary rotaryOf(const at::Tensor& projected, const MaybeTensor& cos, cons
   for (const at::Tensor& table : {*cos, *signedSin})
     TORCH_CHECK(table.dim() == 2 && table.is_contiguous() && table.scalar_type() == projected.scalar_type() && table.size(1) <= headDim &&
                     table.size(1) % 2 == 0 && table.sizes() == cos->sizes(),
-                "rotary tables: expected contiguous ", projected.scalar_type(), " [positions, dims], got ", table.scalar_type(), table.sizes());
+                "rotary tables: expected contiguous ", projected.scalar_type(), " [positions, dims], got ", table.scalar_type(),
+                table.sizes());
   return {cos->const_data_ptr(), signedSin->const_data_ptr(), cos->size(1)};
 }
 
@@ -54,7 +56,7 @@ static int64_t largestPosition(const at::Tensor& positions, const Rotary& rotary
   return most;
 }
 
-static void appendCache(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& positions,
+void appendCache(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& positions,
                         const at::Tensor& places, const MaybeTensor& cos, const MaybeTensor& signedSin, int64_t heads) {
   const Cache cache = cacheOf(projected, keys, values, heads);
   const Rotary rotary = rotaryOf(projected, cos, signedSin, cache.headDim);
@@ -67,6 +69,17 @@ static void appendCache(const at::Tensor& projected, const at::Tensor& keys, con
     TORCH_CHECK(at[i] >= 0 && at[i] < keys.size(0) * kPageTokens, "place ", at[i], " is outside the cache of ", keys.size(0), " pages");
   const AppendArgs args = {cache, rotary, projected.mutable_data_ptr(), positions.const_data_ptr<int64_t>(), at, tokens, heads};
   const Kernels& kernel = kernelsFor(projected);
+  at::parallel_for(0, tokens, 8, [&](int64_t from, int64_t to) { kernel.append(args, from, to); });
+}
+
+void rotateBack(const at::Tensor& gradient, const at::Tensor& positions, const at::Tensor& cos, const at::Tensor& signedSin, int64_t heads,
+                int64_t kvHeads) {
+  const at::Tensor sines = signedSin.neg();
+  const int64_t headDim = gradient.size(1) / (heads + 2 * kvHeads), tokens = gradient.size(0);
+  const Cache none = {nullptr, nullptr, kvHeads, headDim, headDim};
+  const AppendArgs args = {none, rotaryOf(gradient, cos, sines, headDim), gradient.mutable_data_ptr(), positions.const_data_ptr<int64_t>(),
+                           nullptr, tokens, heads};
+  const Kernels& kernel = kernelsFor(gradient);
   at::parallel_for(0, tokens, 8, [&](int64_t from, int64_t to) { kernel.append(args, from, to); });
 }
 
@@ -127,9 +140,9 @@ static at::Tensor decodeAttention(const at::Tensor& projected, const at::Tensor&
   return y;
 }
 
-static at::Tensor promptAttention(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& pages,
-                                  const at::Tensor& sequences, const at::Tensor& positions, int64_t heads, double scale, int64_t window,
-                                  double softcap, const MaybeTensor& slopes) {
+at::Tensor promptAttentionWithSums(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& pages,
+                                   const at::Tensor& sequences, const at::Tensor& positions, int64_t heads, double scale, int64_t window,
+                                   double softcap, const MaybeTensor& slopes, float* logSums) {
   const Cache cache = cacheOf(projected, keys, values, heads);
   at::Tensor y;
   AttentionArgs args = attentionArgs(projected, cache, keys, pages, positions, heads, {scale, window, softcap, slopes}, y);
@@ -138,10 +151,17 @@ static at::Tensor promptAttention(const at::Tensor& projected, const at::Tensor&
   for (int64_t i = 0; i < args.rows; i++)
     TORCH_CHECK(args.sequences[i] >= 0 && args.sequences[i] < pages.size(0), "sequence ", args.sequences[i], " is outside the ",
                 pages.size(0), " rows of pages");
+  args.logSums = logSums;
   largestPosition(positions, args.rotary, std::nullopt, args.maxPages * kPageTokens);
   const Kernels& kernel = kernelsFor(projected);
   at::parallel_for(0, args.rows * cache.kvHeads, 1, [&](int64_t from, int64_t to) { kernel.attendPrompt(args, from, to); });
   return y;
+}
+
+static at::Tensor promptAttention(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& pages,
+                                  const at::Tensor& sequences, const at::Tensor& positions, int64_t heads, double scale, int64_t window,
+                                  double softcap, const MaybeTensor& slopes) {
+  return promptAttentionWithSums(projected, keys, values, pages, sequences, positions, heads, scale, window, softcap, slopes, nullptr);
 }
 
 }  // namespace tschat
@@ -163,5 +183,6 @@ TORCH_LIBRARY_IMPL(tschat, CPU, library) {
   library.impl("prompt_attention", TORCH_FN(tschat::promptAttention));
 }
 TORCH_LIBRARY_IMPL(tschat, Autograd, library) {
-  for (const char* name : {"append_cache", "decode_attention", "prompt_attention"}) library.impl(name, torch::autograd::autogradNotImplementedFallback());
+  for (const char* name : {"append_cache", "decode_attention", "prompt_attention"})
+    library.impl(name, torch::autograd::autogradNotImplementedFallback());
 }

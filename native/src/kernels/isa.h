@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "backward.h"
 #include "elementwise.h"
+#include "head.h"
 #include "linear.h"
 #include "sampling.h"
 
@@ -12,7 +13,9 @@ namespace TSCHAT_ISA {
 
 template <typename T>
 static constexpr Kernels table() {
-  return {norm<T>, linearTasks<T>, linear<T>, activation<T>, append<T>, attend<T>, combine<T>, attendPrompt<T>, normBackward<T>, activationBackward<T>, sample<T>};
+  return {norm<T>,         linearTasks<T>,  linear<T>,       activation<T>,         append<T>,        attend<T>,
+          combine<T>,      attendPrompt<T>, normBackward<T>, activationBackward<T>, tokenLogprobs<T>, tokenLogprobsBackward<T>,
+          sample<T>};
 }
 
 }  // namespace TSCHAT_ISA

@@ -93,10 +93,13 @@ struct Rotary {
   int64_t dims;
 };
 
-/** Prompts enter the cache: queries and keys of `projected` are rotated in place, keys and values copied to their pages. */
+/**
+ * Prompts enter the cache: queries and keys of `projected` are rotated in place, keys and values copied to their pages. The tokens of a
+ * sequence stand together, in order. Without pages (null) there is rotation only.
+ */
 struct AppendArgs {
   Cache cache;
-  Rotary rotary;
+  Rotary rotary; // with the sines negated, of a gradient: the rotation back
   void* projected; // [tokens, (heads + 2 kvHeads) * headDim]: queries, keys, values
   const int64_t* positions; // [tokens]
   const int64_t* places; // [tokens]: page * kPageTokens + place within it
@@ -113,6 +116,7 @@ struct AttentionArgs {
   const int64_t* sequences; // [rows]: which pages a row has; null in decoding, where each row has its own
   const int64_t* positions; // [rows]: tokens already in the cache
   void* y; // [rows, heads * headDim]
+  float* logSums; // [rows, heads] log of the sum of e^score, or null
   const float* slopes; // ALiBi: [heads] or null
   float* partial; // [tasks, heads / kvHeads, paddedDim + 2]: unscaled sums, largest score, sum of weights
   int64_t maxPages;
@@ -144,6 +148,18 @@ constexpr int64_t kNotANumber = -1;
 /** In place of a token: every token that is not excluded has the logit -Infinity. */
 constexpr int64_t kNothingToDraw = -2;
 
+/** Log-probability of each row's target under softmax(logits / temperature); backward the gradient takes the place of the logits. */
+struct TokenLogprobsArgs {
+  const void* logits; // [rows, vocab]; written backward
+  const int64_t* targets; // [rows]
+  float* logprobs; // [rows]
+  float* logSums; // [rows]: log of the sum of e^(logits / temperature); read backward
+  float* entropies; // [rows] or null
+  const float* gradient; // [rows], backward only
+  int64_t vocab;
+  double temperature;
+};
+
 /** The kernels of one instruction set for one element type; each does the tasks [from, to). */
 struct Kernels {
   void (*norm)(const NormArgs&, int64_t fromRow, int64_t toRow);
@@ -160,6 +176,8 @@ struct Kernels {
   /** Adds to dWeight and dBias [width], which may be null: each thread has its own. */
   void (*normBackward)(const NormBackwardArgs&, int64_t fromRow, int64_t toRow, float* dWeight, float* dBias);
   void (*activationBackward)(const ActivationBackwardArgs&, int64_t fromRow, int64_t toRow);
+  void (*tokenLogprobs)(const TokenLogprobsArgs&, int64_t fromRow, int64_t toRow);
+  void (*tokenLogprobsBackward)(const TokenLogprobsArgs&, int64_t fromRow, int64_t toRow);
   void (*sample)(const SampleArgs&, int64_t fromRow, int64_t toRow);
   /** Tasks: rows. */
 };

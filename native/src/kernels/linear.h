@@ -57,7 +57,8 @@ static inline void addLanes(const Vec (&total)[rows][kTile], float* y, int64_t s
 
 /** `rows` rows of x times kTile rows of the weight; each step brings `lines` lines of what comes next. */
 template <typename T, int rows>
-static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t width, float* y, int64_t stride, Upcoming& upcoming, int lines) {
+static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t width, float* y, int64_t stride, Upcoming& upcoming,
+                        int lines) {
   using L = Lanes<T>;
   Vec total[rows][kTile];
   for (int r = 0; r < rows; r++)
@@ -83,7 +84,8 @@ static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t wid
  */
 template <typename T>
 static void groupProduct(const T* x, const T* weight, int64_t rows, int64_t width, int64_t outputs, float* y, Upcoming upcoming) {
-  const int64_t steps = (width + Lanes<T>::step - 1) / Lanes<T>::step * ((rows + kTileRows - 1) / kTileRows) * ((outputs + kTile - 1) / kTile);
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows * ((outputs + kTile - 1) / kTile);
+  const int64_t steps = tiles * ((width + Lanes<T>::step - 1) / Lanes<T>::step);
   const int lines = static_cast<int>(((upcoming.end - upcoming.next) / 64 + steps - 1) / steps);
   // As many outputs at a time as stay in the first cache while the rows pass.
   constexpr int64_t kCached = 20480;
@@ -99,15 +101,15 @@ static void groupProduct(const T* x, const T* weight, int64_t rows, int64_t widt
       }
     };
     int64_t row = 0;
-    const auto tiles = [&]<int count>() {
+    const auto tileRows = [&]<int count>() {
       block(row, [&](const T* xs, const T* const (&ws)[kTile], float* ys) {
         tile<T, count>(xs, ws, width, ys, kLinearGroup, upcoming, lines);
       });
       row += count;
     };
-    while (row + kTileRows <= rows) tiles.template operator()<kTileRows>();
-    if (rows - row >= 2) tiles.template operator()<2>();
-    if (row < rows) tiles.template operator()<1>();
+    while (row + kTileRows <= rows) tileRows.template operator()<kTileRows>();
+    if (rows - row >= 2) tileRows.template operator()<2>();
+    if (row < rows) tileRows.template operator()<1>();
   }
 }
 
@@ -121,12 +123,13 @@ static const T* widen(const int8_t* rows, int64_t count) {
   return wide;
 }
 
-/** Rows that one pass over the weight serves: as many as stay in the second cache. */
+/** Rows that one pass over the weight serves: as many as stay in the second cache, in equal blocks, so that tasks are alike. */
 template <typename T>
-static int64_t rowsInCache(int64_t width) {
+static int64_t rowsOfBlock(int64_t rows, int64_t width) {
   constexpr int64_t kCached = 262144;
-  const int64_t rows = kCached / (width * static_cast<int64_t>(sizeof(T))) / 4 * 4;
-  return rows < 4 ? 4 : rows;
+  const int64_t fitting = kCached / (width * static_cast<int64_t>(sizeof(T))) / 4 * 4, most = fitting < 4 ? 4 : fitting;
+  const int64_t blocks = (rows + most - 1) / most;
+  return (rows + blocks * 4 - 1) / (blocks * 4) * 4;
 }
 
 /** One group of outputs for rows [0, rows) of x, y and the residual, which are moved to the block's first row. */
@@ -142,7 +145,8 @@ static void linearGroup(const LinearArgs& args, const T* x, const T* residual, T
     const char* rowsOfWeight = weights + from * rowBytes;
     const T* weight = args.scales ? widen<T>(reinterpret_cast<const int8_t*>(rowsOfWeight), count * width)
                                   : reinterpret_cast<const T*>(rowsOfWeight);
-    const char* next = rowsOfWeight + kLinearGroup * rowBytes; // the same place in the next group
+    // Few rows: the next tile; more of them: the same place in the next group.
+    const char* next = rowsOfWeight + (rows <= 4 ? kTile : kLinearGroup) * rowBytes;
     const char *stop = next + count * rowBytes, *end = weights + (from < outputs ? outputs : 2 * outputs) * rowBytes;
     groupProduct(x, weight, rows, width, count, sums, {next, stop < end ? stop : end});
   };
@@ -168,14 +172,15 @@ static void linearGroup(const LinearArgs& args, const T* x, const T* residual, T
 /** A task is a group of outputs of a block of rows; groups go fastest, so that the block's rows stay in the cache. */
 template <typename T>
 static int64_t linearTasks(const LinearArgs& args) {
-  const int64_t block = rowsInCache<T>(args.norm.width);
+  if (args.rows == 0) return 0;
+  const int64_t block = rowsOfBlock<T>(args.rows, args.norm.width);
   return (args.rows + block - 1) / block * ((args.outputs + kLinearGroup - 1) / kLinearGroup);
 }
 
 template <typename T>
 static void linear(const LinearArgs& args, int64_t from, int64_t to) {
   const int64_t width = args.norm.width, outputs = args.outputs;
-  const int64_t block = rowsInCache<T>(width), groups = (outputs + kLinearGroup - 1) / kLinearGroup;
+  const int64_t block = rowsOfBlock<T>(args.rows, width), groups = (outputs + kLinearGroup - 1) / kLinearGroup;
   const T* x = static_cast<const T*>(args.norm.x);
   if (args.norm.kind != Norm::kNone) {
     // Each thread normalises all rows for itself: for few rows that is less than waiting for the others.

@@ -20,4 +20,15 @@ at::Tensor layerProduct(const at::Tensor& input, const at::Tensor& weight, const
                         const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
                         const MaybeTensor& residual, const MaybeTensor& scales);
 
+/** See `AppendArgs`. */
+void appendCache(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& positions,
+                 const at::Tensor& places, const MaybeTensor& cos, const MaybeTensor& signedSin, int64_t heads);
+/** Attention of prompts in the cache; `logSums` [tokens, heads] or null gets the log of the sum of e^score. */
+at::Tensor promptAttentionWithSums(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& pages,
+                                   const at::Tensor& sequences, const at::Tensor& positions, int64_t heads, double scale, int64_t window,
+                                   double softcap, const MaybeTensor& slopes, float* logSums);
+/** The gradient of rotated queries and keys becomes that of unrotated ones, in place. */
+void rotateBack(const at::Tensor& gradient, const at::Tensor& positions, const at::Tensor& cos, const at::Tensor& signedSin, int64_t heads,
+                int64_t kvHeads);
+
 }  // namespace tschat

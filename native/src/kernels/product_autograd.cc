@@ -1,4 +1,4 @@
-// The gradient of tschat::layer_product. Forward is the very kernel that generation runs, so both see the same bits.
+// The gradients of tschat::layer_product and norm_rows. Forward is the very kernel that generation runs, so both see the same bits.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -18,8 +18,9 @@ static std::tuple<at::Tensor, at::Tensor, at::Tensor> normBackward(const at::Ten
   const at::Tensor dy = gradient.contiguous();
   at::Tensor dx = at::empty_like(x);
   const int64_t width = x.size(-1), rows = x.numel() / width;
-  const NormBackwardArgs args = {x.const_data_ptr(), weight ? weight->const_data_ptr() : nullptr, dy.const_data_ptr(), dx.mutable_data_ptr(),
-                                 width, static_cast<float>(eps), static_cast<Norm>(kind)};
+  const void* scale = weight ? weight->const_data_ptr() : nullptr;
+  const NormBackwardArgs args = {x.const_data_ptr(), scale, dy.const_data_ptr(), dx.mutable_data_ptr(), width,
+                                 static_cast<float>(eps), static_cast<Norm>(kind)};
   // Each thread sums over its own rows; the threads' sums are added in their order, so that a run repeats bit for bit.
   const int64_t threads = at::get_num_threads();
   const auto sums = [&](bool isNeeded) { return isNeeded ? at::zeros({threads, width}, x.options().dtype(at::kFloat)) : at::Tensor(); };
@@ -36,7 +37,8 @@ static std::tuple<at::Tensor, at::Tensor, at::Tensor> normBackward(const at::Ten
 static at::Tensor activationBackward(const at::Tensor& x, const at::Tensor& gradient, int64_t activation, bool gated) {
   const at::Tensor dy = gradient.contiguous();
   at::Tensor dx = at::empty_like(x);
-  const ActivationBackwardArgs args = {x.const_data_ptr(), dy.const_data_ptr(), dx.mutable_data_ptr(), dy.size(-1), activationOf(activation), gated};
+  const ActivationBackwardArgs args = {x.const_data_ptr(), dy.const_data_ptr(), dx.mutable_data_ptr(), dy.size(-1),
+                                       activationOf(activation), gated};
   const Kernels& kernel = kernelsFor(x);
   at::parallel_for(0, dy.numel() / args.width, std::max<int64_t>(1, 4096 / args.width),
                    [&](int64_t from, int64_t to) { kernel.activationBackward(args, from, to); });
@@ -44,9 +46,9 @@ static at::Tensor activationBackward(const at::Tensor& x, const at::Tensor& grad
 }
 
 struct LayerProduct : torch::autograd::Function<LayerProduct> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias, int64_t norm,
-                            const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
-                            const MaybeTensor& residual) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
+                            int64_t norm, const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation,
+                            bool gated, const MaybeTensor& residual) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor x = input.contiguous();
     const bool isActivated = activation != 0 || gated;
@@ -59,7 +61,8 @@ struct LayerProduct : torch::autograd::Function<LayerProduct> {
     } else {
       y = layerProduct(x, weight, bias, norm, normWeight, normBias, eps, 0, false, residual, std::nullopt);
     }
-    context->save_for_backward({x, weight, bias.value_or(at::Tensor()), normWeight.value_or(at::Tensor()), normBias.value_or(at::Tensor()), before});
+    const auto orNone = [](const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); };
+    context->save_for_backward({x, weight, orNone(bias), orNone(normWeight), orNone(normBias), before});
     context->saved_data["norm"] = norm;
     context->saved_data["eps"] = eps;
     context->saved_data["activation"] = activation;
@@ -93,13 +96,42 @@ struct LayerProduct : torch::autograd::Function<LayerProduct> {
   }
 };
 
+struct NormRows : torch::autograd::Function<NormRows> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, int64_t kind, const MaybeTensor& weight,
+                            const MaybeTensor& bias, double eps) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const at::Tensor x = input.contiguous();
+    context->save_for_backward({x, weight.value_or(at::Tensor()), bias.value_or(at::Tensor())});
+    context->saved_data["kind"] = kind;
+    context->saved_data["eps"] = eps;
+    return normRows(x, kind, weight, bias, eps);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const auto maybe = [](const at::Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const auto [dx, dWeight, dBias] = normBackward(saved[0], gradients[0], context->saved_data["kind"].toInt(), maybe(saved[1]),
+                                                   maybe(saved[2]), context->saved_data["eps"].toDouble());
+    return {dx, {}, dWeight, dBias, {}};
+  }
+};
+
+static bool isTracked(std::initializer_list<const MaybeTensor> inputs) {
+  if (!at::GradMode::is_enabled()) return false;
+  return std::any_of(inputs.begin(), inputs.end(), [](const MaybeTensor& tensor) { return tensor && tensor->requires_grad(); });
+}
+
+static at::Tensor normRowsAutograd(const at::Tensor& x, int64_t kind, const MaybeTensor& weight, const MaybeTensor& bias, double eps) {
+  if (isTracked({x, weight, bias})) return NormRows::apply(x, kind, weight, bias, eps);
+  const at::AutoDispatchBelowADInplaceOrView below;
+  return normRows(x, kind, weight, bias, eps);
+}
+
 static at::Tensor layerProductAutograd(const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias, int64_t norm,
-                                       const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
-                                       const MaybeTensor& residual, const MaybeTensor& scales) {
-  const auto requires_ = [](const MaybeTensor& tensor) { return tensor && tensor->requires_grad(); };
-  const bool isTracked = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || requires_(bias) ||
-                                                        requires_(normWeight) || requires_(normBias) || requires_(residual));
-  if (!isTracked) {
+                                       const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation,
+                                       bool gated, const MaybeTensor& residual, const MaybeTensor& scales) {
+  if (!isTracked({x, weight, bias, normWeight, normBias, residual})) {
     const at::AutoDispatchBelowADInplaceOrView below;
     return layerProduct(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual, scales);
   }
@@ -109,4 +141,7 @@ static at::Tensor layerProductAutograd(const at::Tensor& x, const at::Tensor& we
 
 }  // namespace tschat
 
-TORCH_LIBRARY_IMPL(tschat, Autograd, library) { library.impl("layer_product", TORCH_FN(tschat::layerProductAutograd)); }
+TORCH_LIBRARY_IMPL(tschat, Autograd, library) {
+  library.impl("layer_product", TORCH_FN(tschat::layerProductAutograd));
+  library.impl("norm_rows", TORCH_FN(tschat::normRowsAutograd));
+}

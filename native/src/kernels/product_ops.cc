@@ -38,12 +38,14 @@ Activation activationOf(int64_t code) {
 }
 
 at::Tensor normRows(const at::Tensor& input, int64_t kind, const MaybeTensor& weight, const MaybeTensor& bias, double eps) {
+  TORCH_CHECK(kind != 0, "norm: expected 1 (rms) or 2 (layer), got 0");
   const at::Tensor x = input.contiguous();
   at::Tensor y = at::empty_like(x);
   const Kernels& kernel = kernelsFor(x);
   NormArgs args = normArgs(x, kind, weight, bias, eps);
   args.y = y.mutable_data_ptr();
-  at::parallel_for(0, x.numel() / args.width, std::max<int64_t>(1, 4096 / args.width), [&](int64_t from, int64_t to) { kernel.norm(args, from, to); });
+  at::parallel_for(0, x.numel() / args.width, std::max<int64_t>(1, 4096 / args.width),
+                   [&](int64_t from, int64_t to) { kernel.norm(args, from, to); });
   return y;
 }
 
@@ -98,8 +100,8 @@ at::Tensor layerProduct(const at::Tensor& input, const at::Tensor& weight, const
 
 TORCH_LIBRARY_FRAGMENT(tschat, library) {
   library.def(
-      "layer_product(Tensor x, Tensor weight, Tensor? bias=None, int norm=0, Tensor? norm_weight=None, Tensor? norm_bias=None, float eps=0, "
-      "int activation=0, bool gated=False, Tensor? residual=None, Tensor? scales=None) -> Tensor");
+      "layer_product(Tensor x, Tensor weight, Tensor? bias=None, int norm=0, Tensor? norm_weight=None, Tensor? norm_bias=None, "
+      "float eps=0, int activation=0, bool gated=False, Tensor? residual=None, Tensor? scales=None) -> Tensor");
   library.def("norm_rows(Tensor x, int norm, Tensor? weight, Tensor? bias, float eps) -> Tensor");
   library.def("activate_rows(Tensor x, int activation, bool gated) -> Tensor");
 }
@@ -110,6 +112,6 @@ TORCH_LIBRARY_IMPL(tschat, CPU, library) {
 }
 // Without this a gradient would silently be missing.
 TORCH_LIBRARY_IMPL(tschat, Autograd, library) {
-  for (const char* name : {"norm_rows", "activate_rows"})
+  for (const char* name : {"activate_rows"})
     library.impl(name, torch::autograd::autogradNotImplementedFallback());
 }
