@@ -1,10 +1,8 @@
 import type { CausalLM } from "../model/causal-lm.ts";
-import type { LayerRunner } from "../model/layer-runner.ts";
 import { packRows } from "../model/packing.ts";
 import { type LayerProduct, layerProduct } from "../nn/layer-product.ts";
 import { indices } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { tidy } from "../tensor/tidy.ts";
 import type { KvCache } from "./kv-cache.ts";
 
 /** The model as generation runs it: the very weights that train, without gradient, its keys and values in a cache. */
@@ -12,15 +10,6 @@ export class InferenceView {
   readonly model: CausalLM;
   readonly cache: Pick<KvCache, "prefill" | "decode">;
   readonly #product: LayerProduct;
-  /** A prompt may be long: what a block has computed is freed when the block ends. */
-  readonly #prefillRunner: LayerRunner = {
-    run: (block, forward, x) => {
-      const y = tidy(() => this.model.runner.run(block, forward, x));
-      if (y !== x) x.dispose();
-      return y;
-    },
-  };
-
   constructor(model: CausalLM, cache: Pick<KvCache, "prefill" | "decode">, product = layerProduct) {
     this.model = model;
     this.cache = cache;
@@ -30,9 +19,7 @@ export class InferenceView {
   /** [prompts, vocab] logits after each prompt, which enters the cache at its `pages`. */
   prefill(prompts: readonly (readonly number[])[], pages: readonly (readonly number[])[]): Tensor {
     const rows = packRows(prompts);
-    const hidden = this.model.hidden(rows, {
-      attention: this.cache.prefill(rows, pages), product: this.#product, runner: this.#prefillRunner,
-    });
+    const hidden = this.model.hidden(rows, { attention: this.cache.prefill(rows, pages), product: this.#product });
     return this.model.logits(hidden.indexSelect(0, indices(rows.offsets.slice(1).map((end) => end - 1))), this.#product);
   }
 

@@ -3,7 +3,7 @@ import type { PackedRows } from "../model/packing.ts";
 import type { DType } from "../native/binding.ts";
 import type { AttentionContext } from "../nn/attention.ts";
 import { type RotaryTables, rotaryTables } from "../nn/rotary.ts";
-import { arange, empty, fromNumbers, indices, zeros } from "../tensor/create.ts";
+import { empty, fromNumbers, indices, zeros } from "../tensor/create.ts";
 import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
@@ -66,7 +66,7 @@ export class KvCache {
       // Doubled, so that ever longer sequences do not compute the tables each time.
       this.#numPositions = Math.min(this.#spec.maxPositions, Math.max(numPositions, 2 * this.#numPositions));
       this.#disposeRotary();
-      this.#rotary = tidy(() => this.#tables(positions));
+      this.#rotary = tidy(() => rotaryTables(positions, this.#numPositions, this.#dtype));
     }
     if (numPages <= this.pool.numPages) return;
     const old = this.#layers;
@@ -159,11 +159,6 @@ export class KvCache {
         return { keys: layer.select(0, 0), values: layer.select(0, 1) };
       });
     });
-  }
-
-  #tables(spec: Parameters<typeof rotaryTables>[0]): RotaryTables {
-    const { cos, signedSin, dims } = rotaryTables(spec, arange(0, this.#numPositions), empty([0], this.#dtype));
-    return { cos: cos.reshape([-1, dims]), signedSin: signedSin.reshape([-1, dims]), dims };
   }
 
   #disposeRotary(): void {

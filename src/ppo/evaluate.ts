@@ -37,7 +37,7 @@ export function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly (readonly num
     ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, rewardModel: rlhf.rewardModel };
-  const scored = policyScores(models, rollout, { ...options, miniBatchSize: prompts.length });
+  const scored = policyScores(models, rollout, { ...options, rolloutWeights: "same" });
   const kl = noGrad(() => scored.oldLogprobs.sub(scored.referenceLogprobs).where(rollout.responseMask, 0).sum([1]).numbers());
   return { rollout, texts: rollout.responses.map((response) => tokenizer.decode([...response])), scores: scored.scores.numbers(), kl };
 }

@@ -42,6 +42,8 @@ export function samplingGap({ oldLogprobs, samplingLogprobs, responseMask }: Sco
  * Truncated importance weights (Ionides 2008, doi:10.1198/106186008X320456): min(old / sampling probability, cap), which correct the
  * policy's gradient for answers that other weights have sampled. [batch, response] float32, without gradient.
  */
-export function importanceWeights({ oldLogprobs, samplingLogprobs }: Pick<Scored, "oldLogprobs" | "samplingLogprobs">, cap: number): Tensor {
+export function importanceWeights(
+  { oldLogprobs, samplingLogprobs }: Pick<Scored, "oldLogprobs" | "samplingLogprobs">, cap: number,
+): Tensor {
   return noGrad(() => oldLogprobs.sub(samplingLogprobs).exp().clamp(0, cap));
 }

@@ -20,9 +20,9 @@ export interface ScoringModels {
 /** How a rollout is scored. */
 export interface ScoringOptions {
   temperature: number;
-  /** Rows of one optimizer step, which the update will cut its micro-batches from. */
-  miniBatchSize: number;
   microBatchTokens: number;
+  /** Whether the actor itself has sampled, or a rounded copy, whose log-probabilities are not the actor's. */
+  rolloutWeights: "same" | "int8";
   parity?: Parity | undefined;
 }
 
@@ -32,12 +32,18 @@ export function score(models: ScoringModels, rollout: Rollout, options: ScoringO
   return { ...rollout, ...policyScores(models, rollout, options), values };
 }
 
-/** What actor, reference and reward model say of a rollout, without gradients: all that an evaluation looks at. */
+/**
+ * What actor, reference and reward model say of a rollout, without gradients: all that an evaluation looks at. The actor's
+ * log-probabilities are those that it sampled with: generation has the bits of the training forward, and the first step of the update
+ * asserts it.
+ */
 export function policyScores(
   { actor, reference, rewardModel }: Omit<ScoringModels, "critic">, rollout: Rollout, options: ScoringOptions,
 ): Pick<Scored, "oldLogprobs" | "referenceLogprobs" | "scores"> {
   return {
-    oldLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(actor, rows, options).logprobs),
+    oldLogprobs: options.rolloutWeights === "same"
+      ? rollout.samplingLogprobs
+      : overRollout(rollout, options, (rows) => responseLogprobs(actor, rows, options).logprobs),
     referenceLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(reference, rows, options).logprobs),
     scores: overRollout(rollout, options, (rows) =>
       rewardModel.scoreRows(joined(rows).map((row) => ended(row, rollout.endToken, rewardModel, options.parity)))),
@@ -54,22 +60,12 @@ function ended(row: number[], endToken: number, { spec }: RewardModel, parity: P
   return parity === "deepspeed-chat" || row.at(-1) === endToken || row.length >= spec.maxPositions ? row : [...row, endToken];
 }
 
-function overRollout(rollout: Rollout, options: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
-  return noGrad(() => cat(forwardRows(rollout, options).map((rows) => tidy(() => forward(rows)))));
+function overRollout(rollout: Rollout, { microBatchTokens }: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
+  const parts = cutRows(rollout, rollout.prompts.map((_, i) => i), microBatchTokens);
+  return noGrad(() => cat(parts.map((part) => tidy(() => forward(pickRows(rollout, part))))));
 }
 
-/**
- * The forwards of a rollout. They are cut exactly as the update's first pass cuts them, minibatch by minibatch: a product
- * over other rows may round differently in bfloat16, and old and new log-probabilities must start bit-equal.
- */
-function forwardRows(rollout: Rollout, { miniBatchSize, microBatchTokens }: ScoringOptions): ForwardRows[] {
-  const rows = rollout.prompts.map((_, i) => i);
-  const starts = Array.from({ length: Math.ceil(rows.length / miniBatchSize) }, (_, i) => i * miniBatchSize);
-  const parts = starts.flatMap((start) => cutRows(rollout, rows.slice(start, start + miniBatchSize), microBatchTokens));
-  return parts.map((part) => pickRows(rollout, part));
-}
-
-/** Row numbers of one minibatch, cut into micro-batches. */
+/** Row numbers, cut into micro-batches. */
 export function cutRows(
   { prompts, responses }: Pick<Rollout, "prompts" | "responses">, minibatch: readonly number[], microBatchTokens: number,
 ): number[][] {

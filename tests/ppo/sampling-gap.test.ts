@@ -8,7 +8,8 @@ import { failure } from "../failure.ts";
 /** Two answers, the second with one token; only what the gap is computed from. */
 function scored(samplingLogprobs: number[][]): Scored {
   return {
-    responseMask: tensor([[true, true], [true, false]]), oldLogprobs: tensor([[-1, -2], [-3, 0]]), samplingLogprobs: tensor(samplingLogprobs),
+    responseMask: tensor([[true, true], [true, false]]), oldLogprobs: tensor([[-1, -2], [-3, 0]]),
+    samplingLogprobs: tensor(samplingLogprobs),
   } as Scored;
 }
 

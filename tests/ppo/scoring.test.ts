@@ -9,7 +9,7 @@ import { assertClose } from "../assert-close.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { loadTinyRlhf, prompts } from "./tiny-rlhf.ts";
 
-const scoring = { temperature: 0.8, miniBatchSize: 4, microBatchTokens: 24 };
+const scoring: ScoringOptions = { temperature: 0.8, microBatchTokens: 24, rolloutWeights: "same" };
 
 function scoreRollout(rlhf: RlhfEngine, options: Partial<ScoringOptions> = {}): Scored {
   const rollout = rollOut(rlhf.generator, prompts, {
@@ -60,8 +60,8 @@ describe("score", () => {
   test("does not depend on the cut", async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     const [whole, cut] = [
-      scoreRollout(rlhf, { miniBatchSize: 8, microBatchTokens: 4096 }),
-      scoreRollout(rlhf, { miniBatchSize: 3, microBatchTokens: 16 }),
+      scoreRollout(rlhf, { microBatchTokens: 4096 }),
+      scoreRollout(rlhf, { microBatchTokens: 16 }),
     ];
     for (const name of ["oldLogprobs", "referenceLogprobs", "values", "scores"] as const)
       assertClose(cut[name], whole[name], { atol: 1e-5 });

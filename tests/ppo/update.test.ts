@@ -38,7 +38,7 @@ const options: UpdateOptions = {
 };
 
 /** An experience of eight answers, scored in the cut that `options` name. */
-function experienceOf(rlhf: RlhfEngine, { miniBatchSize, microBatchTokens, temperature }: UpdateOptions = options): Experience {
+function experienceOf(rlhf: RlhfEngine, { microBatchTokens, temperature, rolloutWeights }: UpdateOptions = options): Experience {
   const rollout = rollOut(rlhf.generator, prompts, {
     maxNewTokens: 8,
     minNewTokens: 0,
@@ -49,14 +49,16 @@ function experienceOf(rlhf: RlhfEngine, { miniBatchSize, microBatchTokens, tempe
     promptsBefore: 0,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-  return shapeExperience(score(models, rollout, { miniBatchSize, microBatchTokens, temperature }), shaping);
+  return shapeExperience(score(models, rollout, { microBatchTokens, temperature, rolloutWeights }), shaping);
 }
 
 /** The same experience with its answers in another order. */
 function reordered(experience: Experience, order: readonly number[]): Experience {
   const pick = <Item>(items: readonly Item[]) => order.map((i) => items[i]).filter((item) => item !== undefined);
   const select = (
-    name: "responseMask" | "samplingLogprobs" | "oldLogprobs" | "referenceLogprobs" | "values" | "rewards" | "advantages" | "returns" | "scores",
+    name:
+      | "responseMask" | "samplingLogprobs" | "oldLogprobs" | "referenceLogprobs" | "values" | "rewards" | "advantages" | "returns"
+      | "scores",
   ) => experience[name].indexSelect(0, indices(order));
   return {
     prompts: pick(experience.prompts),
