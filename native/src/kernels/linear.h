@@ -72,6 +72,18 @@ static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t wid
       for (int o = 0; o < kTile; o++) total[r][o] = L::multiply(w[o], value, total[r][o]);
     }
   };
+  if (rows == 1) { // one output after another: the memory likes a single stream best
+    constexpr int64_t kAhead = 2048;
+    for (int o = 0; o < kTile; o++) {
+      int64_t k = 0;
+      for (; k + L::step <= width; k += L::step) {
+        __builtin_prefetch(reinterpret_cast<const char*>(weight[o] + k) + kAhead, 0, 2);
+        total[0][o] = L::multiply(L::load(weight[o] + k), L::load(x + k), total[0][o]);
+      }
+      if (k < width) total[0][o] = L::multiply(L::loadFirst(weight[o] + k, width - k), L::loadFirst(x + k, width - k), total[0][o]);
+    }
+    return addLanes<rows>(total, y, stride);
+  }
   int64_t k = 0;
   for (; k + L::step <= width; k += L::step) accumulate([&](const T* row) { return L::load(row + k); });
   if (k < width) accumulate([&](const T* row) { return L::loadFirst(row + k, width - k); });
