@@ -1,5 +1,5 @@
 import type { CommandSpec } from "../src/config/command.ts";
-import { type ConfigOf, integer } from "../src/config/fields.ts";
+import { choice, type ConfigOf, integer } from "../src/config/fields.ts";
 import { flagLayer, resolve } from "../src/config/resolve.ts";
 import { compare, type Comparison, peerColumns } from "./lib/compare.ts";
 import { batchesField, modelField, peerFields, promptLengthField, runFields, wholeNumbers } from "./lib/flags.ts";
@@ -16,6 +16,7 @@ const fields = {
   ...batchesField,
   ...promptLengthField,
   newTokens: integer({ default: 128, min: 2, help: "tokens of every answer" }),
+  weights: choice(["same", "int8"], { default: "same", help: "what the engine samples with: the weights as they are, or a copy in int8" }),
   ...peerFields,
   ...runFields,
 };
@@ -30,6 +31,7 @@ export const decodeCommand: CommandSpec = {
     "npm run bench -- decode --model SmolLM2-135M-Instruct --dtype bfloat16 --batch 1,8,32 --prompt-length 256 --new-tokens 128",
     "npm run bench -- decode --model SmolLM2-135M-Instruct --peers build/peers --peer-gguf smollm2-bf16.gguf",
     "npm run bench -- decode --model SmolLM2-135M-Instruct --peers build/peers --against hf --batch 8 --json",
+    "npm run bench -- decode --model SmolLM2-135M-Instruct --weights int8",
   ],
   fields,
   run: async (flags) => {
@@ -48,9 +50,9 @@ export const decodeCommand: CommandSpec = {
 };
 
 function rowOf(config: ConfigOf<typeof fields>, batch: number, shape: ModelShape, result: Comparison, limits: LimitsAround): Row {
-  const { promptLength, newTokens } = config;
+  const { promptLength, newTokens, weights } = config;
   const decodeTokensPerSecond = median(result.decode);
-  const bound = boundOf(decodeStepWork(shape, { batch, context: meanContext(promptLength, newTokens) }), medianLimits(limits));
+  const bound = boundOf(decodeStepWork(shape, { batch, context: meanContext(promptLength, newTokens), weights }), medianLimits(limits));
   const limitTokensPerSecond = batch / bound.seconds;
   return {
     batch, promptLength, newTokens,
@@ -61,7 +63,7 @@ function rowOf(config: ConfigOf<typeof fields>, batch: number, shape: ModelShape
     shareOfLimit: decodeTokensPerSecond / limitTokensPerSecond,
     boundBy: bound.boundBy,
     peakBytes: result.peakBytes,
-    plannedBytes: weightBytes(shape) + cacheBytes(shape, batch * (promptLength + newTokens)),
+    plannedBytes: weightBytes(shape, weights) + cacheBytes(shape, batch * (promptLength + newTokens)),
     javascriptShare: result.javascriptShare,
     ...peerColumns(result, ["decode", "prefill"]),
     ...limitColumns(limits),

@@ -21,7 +21,7 @@ async function measure(workload: GenerationWorkload): Promise<GenerationTimes> {
   model.releaseSource();
   collectGarbage();
   resetPeak();
-  const engine = new HybridEngine(model, { numSlots: batch });
+  const engine = new HybridEngine(model, { numSlots: batch, weights: workload.weights ?? "same" });
   const prompts = randomPrompts(batch, promptLength, model.spec.vocabSize);
   const generate = (maxNewTokens: number, seed = 0): void => {
     const { responses } = engine.generate(prompts, { maxNewTokens, temperature: 1, topK: 0, topP: 1, eosTokenId: null, seed });

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { ConfigError } from "../../src/errors.ts";
 import { runForJson } from "./json-process.ts";
-import type { ModelShape } from "./roofline.ts";
+import type { ModelShape, SampledWith } from "./roofline.ts";
 
 /** What one process generates: every prompt is random and every answer has exactly `newTokens` tokens. */
 export interface GenerationWorkload {
@@ -12,6 +12,8 @@ export interface GenerationWorkload {
   promptLength: number;
   newTokens: number;
   repeats: number;
+  /** Left out: the weights as they are. */
+  weights?: SampledWith;
   /** Whether to run once more for the time spent in the addon. */
   timesAddon: boolean;
 }

@@ -65,9 +65,12 @@ export function cacheBytes({ elementBytes, numLayers, numKvHeads, headDim }: Mod
   return 2 * numLayers * numKvHeads * headDim * elementBytes * tokens;
 }
 
-/** Bytes of all weights. */
-export function weightBytes({ elementBytes, parameters }: ModelShape): number {
-  return elementBytes * parameters;
+/** What an engine samples with, see `HybridEngineOptions.weights`. */
+export type SampledWith = "same" | "int8";
+
+/** Bytes of all weights, and of the copy of layers and head in int8. */
+export function weightBytes({ elementBytes, parameters, layerParameters, headParameters }: ModelShape, weights: SampledWith = "same"): number {
+  return elementBytes * parameters + (weights === "int8" ? layerParameters + headParameters : 0);
 }
 
 /** Tokens that a sequence has in the cache in a decode step, on average over the steps that give tokens 2 to `newTokens`. */
@@ -76,11 +79,13 @@ export function meanContext(promptLength: number, newTokens: number): number {
 }
 
 /** One decode step: the weights once, the cache of all sequences, and two operations a weight and sequence. */
-export function decodeStepWork(shape: ModelShape, { batch, context }: { batch: number; context: number }): Work {
-  const weights = shape.layerParameters + shape.headParameters;
+export function decodeStepWork(
+  shape: ModelShape, { batch, context, weights = "same" }: { batch: number; context: number; weights?: SampledWith },
+): Work {
+  const parameters = shape.layerParameters + shape.headParameters;
   return {
-    bytes: shape.elementBytes * weights + cacheBytes(shape, batch * context),
-    flops: 2 * weights * batch + attentionFlops(shape, batch * context),
+    bytes: (weights === "int8" ? 1 : shape.elementBytes) * parameters + cacheBytes(shape, batch * context),
+    flops: 2 * parameters * batch + attentionFlops(shape, batch * context),
   };
 }
 

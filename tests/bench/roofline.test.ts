@@ -54,6 +54,11 @@ describe("work", () => {
     });
   });
 
+  test("in int8 it reads one byte a weight, and the copy lies beside the weights", () => {
+    expect(decodeStepWork(shape, { batch: 3, context: 5, weights: "int8" })).toMatchObject({ bytes: 1300 + 3 * 5 * 64 });
+    expect(weightBytes(shape, "int8")).toBe(3400 + 1300);
+  });
+
   test("a prefill multiplies the head with one token of each prompt, and token i attends to i", () => {
     // 2 prompts of 3 tokens: 6 tokens through the layers, 2 through the head, 2 * (1 + 2 + 3) pairs.
     expect(prefillWork(shape, { batch: 2, promptLength: 3 })).toEqual({
