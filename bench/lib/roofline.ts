@@ -69,7 +69,8 @@ export function cacheBytes({ elementBytes, numLayers, numKvHeads, headDim }: Mod
 export type SampledWith = "same" | "int8";
 
 /** Bytes of all weights, and of the copy of layers and head in int8. */
-export function weightBytes({ elementBytes, parameters, layerParameters, headParameters }: ModelShape, weights: SampledWith = "same"): number {
+export function weightBytes(shape: ModelShape, weights: SampledWith = "same"): number {
+  const { elementBytes, parameters, layerParameters, headParameters } = shape;
   return elementBytes * parameters + (weights === "int8" ? layerParameters + headParameters : 0);
 }
 

@@ -1,6 +1,7 @@
 import { empty } from "../tensor/create.ts";
 import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
 import type { Activation } from "./functional.ts";
 import type { ParameterBlock } from "./parameter-block.ts";
 
@@ -55,12 +56,25 @@ export interface Int8Matrix {
   scales: Tensor;
 }
 
+/** Elements that are in float32 at a time, 4 MiB, while a matrix is rounded. */
+const QUANTIZED_AT_ONCE = 2 ** 20;
+
 /** Symmetric rounding row by row: the largest element of a row becomes 127 or -127. */
 export function quantizeRows(weight: Tensor): Int8Matrix {
-  const wide = weight.detach().to("float32");
-  // A row of zeros keeps a scale that can be divided by.
-  const scales = wide.abs().amax(1).div(127).maximum(empty([1], "float32").fill_(1e-30));
-  return { values: new Tensor(op.round(wide.div(scales.unsqueeze(1)).handle)).to("int8"), scales };
+  const [rows, width] = weight.shape as [number, number];
+  const values = empty([rows, width], "int8"), scales = empty([rows], "float32");
+  const least = empty([1], "float32").fill_(1e-30); // a row of zeros keeps a scale that can be divided by
+  const part = Math.max(1, Math.floor(QUANTIZED_AT_ONCE / width));
+  for (let from = 0; from < rows; from += part) {
+    const to = Math.min(from + part, rows);
+    tidy(() => {
+      const wide = weight.detach().slice(0, from, to).to("float32");
+      const scale = wide.abs().amax(1).div(127).maximum(least);
+      scales.slice(0, from, to).copy_(scale);
+      values.slice(0, from, to).copy_(new Tensor(op.round(wide.div(scale.unsqueeze(1)).handle)).to("int8"));
+    });
+  }
+  return { values, scales };
 }
 
 /**

@@ -55,9 +55,16 @@ static inline void addLanes(const Vec (&total)[rows][kTile], float* y, int64_t s
 
 #endif
 
-/** `rows` rows of x times kTile rows of the weight; each step brings `lines` lines of what comes next. */
-template <typename T, int rows>
-static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t width, float* y, int64_t stride, Upcoming& upcoming,
+/** The first `count` elements of x or of a weight, which may be int8. */
+template <typename T, typename W>
+static inline typename Lanes<T>::Raw loadEnd(const W* p, int64_t count) {
+  if constexpr (sizeof(W) == 1) return loadFirst<T>(p, count);
+  else return Lanes<T>::loadFirst(p, count);
+}
+
+/** `rows` rows of x times kTile rows of the weight, of T or int8; each step brings `lines` lines of what comes next. */
+template <typename T, int rows, typename W>
+static inline void tile(const T* x, const W* const (&weight)[kTile], int64_t width, float* y, int64_t stride, Upcoming& upcoming,
                         int lines) {
   using L = Lanes<T>;
   Vec total[rows][kTile];
@@ -80,13 +87,14 @@ static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t wid
         __builtin_prefetch(reinterpret_cast<const char*>(weight[o] + k) + kAhead, 0, 2);
         total[0][o] = L::multiply(L::load(weight[o] + k), L::load(x + k), total[0][o]);
       }
-      if (k < width) total[0][o] = L::multiply(L::loadFirst(weight[o] + k, width - k), L::loadFirst(x + k, width - k), total[0][o]);
+      if (k < width)
+        total[0][o] = L::multiply(loadEnd<T>(weight[o] + k, width - k), loadEnd<T>(x + k, width - k), total[0][o]);
     }
     return addLanes<rows>(total, y, stride);
   }
   int64_t k = 0;
-  for (; k + L::step <= width; k += L::step) accumulate([&](const T* row) { return L::load(row + k); });
-  if (k < width) accumulate([&](const T* row) { return L::loadFirst(row + k, width - k); });
+  for (; k + L::step <= width; k += L::step) accumulate([&](const auto* row) { return L::load(row + k); });
+  if (k < width) accumulate([&](const auto* row) { return loadEnd<T>(row + k, width - k); });
   addLanes<rows>(total, y, stride);
 }
 
@@ -94,8 +102,8 @@ static inline void tile(const T* x, const T* const (&weight)[kTile], int64_t wid
  * y [rows, kLinearGroup] = x [rows, width] times `outputs` <= kLinearGroup rows of the weight; columns behind them get anything. While
  * the rows pass, what comes next is fetched: with many rows the memory would idle otherwise.
  */
-template <typename T>
-static void groupProduct(const T* x, const T* weight, int64_t rows, int64_t width, int64_t outputs, float* y, Upcoming upcoming) {
+template <typename T, typename W>
+static void groupProduct(const T* x, const W* weight, int64_t rows, int64_t width, int64_t outputs, float* y, Upcoming upcoming) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows * ((outputs + kTile - 1) / kTile);
   const int64_t steps = tiles * ((width + Lanes<T>::step - 1) / Lanes<T>::step);
   const int lines = static_cast<int>(((upcoming.end - upcoming.next) / 64 + steps - 1) / steps);
@@ -107,14 +115,14 @@ static void groupProduct(const T* x, const T* weight, int64_t rows, int64_t widt
     const int64_t to = from + part < outputs ? from + part : outputs;
     const auto block = [&](int64_t row, auto run) {
       for (int64_t o = from; o < to; o += kTile) {
-        const T* pointers[kTile];
+        const W* pointers[kTile];
         for (int64_t i = 0; i < kTile; i++) pointers[i] = weight + (o + i < outputs ? o + i : outputs - 1) * width;
         run(x + row * width, pointers, y + row * kLinearGroup + o);
       }
     };
     int64_t row = 0;
     const auto tileRows = [&]<int count>() {
-      block(row, [&](const T* xs, const T* const (&ws)[kTile], float* ys) {
+      block(row, [&](const T* xs, const W* const (&ws)[kTile], float* ys) {
         tile<T, count>(xs, ws, width, ys, kLinearGroup, upcoming, lines);
       });
       row += count;
@@ -130,7 +138,10 @@ template <typename T>
 static const T* widen(const int8_t* rows, int64_t count) {
   T* wide = static_cast<T*>(scratch(2, count * sizeof(T)));
   int64_t k = 0;
-  for (; k + 16 <= count; k += 16) store(wide + k, load(rows + k));
+  for (; k + Lanes<T>::step <= count; k += Lanes<T>::step) {
+    const typename Lanes<T>::Raw raw = Lanes<T>::load(rows + k);
+    memcpy(wide + k, &raw, sizeof raw);
+  }
   for (; k < count; k++) assign(wide[k], rows[k]);
   return wide;
 }
@@ -155,12 +166,15 @@ static void linearGroup(const LinearArgs& args, const T* x, const T* residual, T
   const char* weights = static_cast<const char*>(args.weight);
   const auto multiply = [&](int64_t from, float* sums) {
     const char* rowsOfWeight = weights + from * rowBytes;
-    const T* weight = args.scales ? widen<T>(reinterpret_cast<const int8_t*>(rowsOfWeight), count * width)
-                                  : reinterpret_cast<const T*>(rowsOfWeight);
     // Few rows: the next tile; more of them: the same place in the next group.
     const char* next = rowsOfWeight + (rows <= 4 ? kTile : kLinearGroup) * rowBytes;
     const char *stop = next + count * rowBytes, *end = weights + (from < outputs ? outputs : 2 * outputs) * rowBytes;
-    groupProduct(x, weight, rows, width, count, sums, {next, stop < end ? stop : end});
+    const Upcoming upcoming = {next, stop < end ? stop : end};
+    const int8_t* small = reinterpret_cast<const int8_t*>(rowsOfWeight);
+    // For few rows int8 is widened in registers, for more of them once, before they all pass.
+    if (args.scales && rows <= 4) groupProduct(x, small, rows, width, count, sums, upcoming);
+    else if (args.scales) groupProduct(x, widen<T>(small, count * width), rows, width, count, sums, upcoming);
+    else groupProduct(x, reinterpret_cast<const T*>(rowsOfWeight), rows, width, count, sums, upcoming);
   };
   multiply(j, products);
   if (args.gated) multiply(outputs + j, ups);

@@ -241,6 +241,7 @@ struct Lanes<float> {
   static constexpr int pair = 1, step = 16;
   static inline Raw load(const float* p) { return TSCHAT_ISA::load(p); }
   static inline Raw loadFirst(const float* p, int64_t count) { return TSCHAT_ISA::loadFirst(p, count); }
+  static inline Raw load(const int8_t* p) { return TSCHAT_ISA::load(p); }
   static inline Raw repeat(const float* p) { return set(*p); }
   static inline Vec multiply(Raw a, Raw b, Vec c) { return fma(a, b, c); }
 };
@@ -250,9 +251,27 @@ struct Lanes<BF16> {
   static constexpr int pair = 2, step = 32;
   static inline Raw load(const BF16* p) { return loadPairs(p); }
   static inline Raw loadFirst(const BF16* p, int64_t count) { return loadPairs(p, count); }
+  static inline Raw load(const int8_t* p) { // bfloat16 holds every int8
+#if defined(__AVX512BF16__)
+    return {_mm512_cvtne2ps_pbh(TSCHAT_ISA::load(p + 16).v, TSCHAT_ISA::load(p).v)};
+#else
+    BF16 values[32];
+    store(values, TSCHAT_ISA::load(p));
+    store(values + 16, TSCHAT_ISA::load(p + 16));
+    return loadPairs(values);
+#endif
+  }
   static inline Raw repeat(const BF16* p) { return repeatPair(p); }
   static inline Vec multiply(Raw a, Raw b, Vec c) { return dot(a, b, c); }
 };
+
+/** The first `count` int8 and zeros. */
+template <typename T>
+static inline typename Lanes<T>::Raw loadFirst(const int8_t* p, int64_t count) {
+  int8_t values[32] = {};
+  memcpy(values, p, count);
+  return Lanes<T>::load(values);
+}
 
 /** Values as they are after being stored as T: rounding where the training forward has a tensor of that type. */
 template <typename T>
