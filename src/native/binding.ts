@@ -149,7 +149,12 @@ function loadBinding(): Binding {
   const require = createRequire(import.meta.url);
   // libtorch is loaded first and globally, from wherever it lies, so the addon needs no rpath.
   (require(join(folder, "tschat-loader.node")) as { load(folder: string): void }).load(join(libtorch, "lib"));
-  return require(addon) as Binding;
+  const loaded = require(addon) as Binding;
+  const wanted = process.env["TSCHAT_KERNELS"];
+  if (wanted && !loaded.kernelSets().includes(wanted)) {
+    throw new ConfigError(`TSCHAT_KERNELS: expected one of ${loaded.kernelSets().join(", ")}, which this processor has, got "${wanted}"`);
+  }
+  return loaded;
 }
 
 /** The addon. Only `src/tensor` and the rank's start-up use it; everything above works with `Tensor`. */
