@@ -31,7 +31,7 @@ export interface GenerationLimits {
 }
 
 /** Tokens of prompts that one prefill takes at once: bounds its activations. One longer prompt alone is fine. */
-const PREFILL_TOKENS = 1024;
+const PREFILL_TOKENS = 512;
 
 /** One prompt and the answers to it. */
 interface Group {

@@ -190,11 +190,11 @@ describe("the cache's pages", () => {
   });
 });
 
-test("a prefill takes prompts of 1,024 tokens together, or one longer prompt alone", async () => {
+test("a prefill takes prompts of 512 tokens together, or one longer prompt alone", async () => {
   const config = { max_position_embeddings: 5000, num_hidden_layers: 1 };
   const model = await CausalLM.load(writeTinyModel(temporaryFolder(), { family: "llama", config }), { dtype: "float32" });
   const generation = new Generation(model, limitsOf(model));
-  const answers = generation.add([500, 524, 1, 1500, 3].map((length, id) => ({ prompt: promptOf(length), id, maxNewTokens: 1 }))).flat();
+  const answers = generation.add([250, 262, 1, 750, 3].map((length, id) => ({ prompt: promptOf(length), id, maxNewTokens: 1 }))).flat();
   const steps: number[][] = [];
   while (!generation.isFinished) steps.push(generation.step().map((answer) => answers.indexOf(answer)));
   expect(steps).toEqual([[0, 1], [2], [3], [4]]);
