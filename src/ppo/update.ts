@@ -52,7 +52,7 @@ export function update(
   const rows = experience.prompts.map((_, i) => i);
   let ratioMax = 0, passes = 0;
   for (let epoch = 0; epoch < options.ppoEpochs; epoch++) {
-    // The first pass keeps the rollout's order, in which its log-probabilities were computed.
+    // The first pass keeps the rollout's order.
     const order = epoch === 0 ? rows : Array.from(shuffleIndices((options.seed + epoch) >>> 0, rows.length));
     let isOverTarget = false;
     for (let start = 0; start < order.length; start += options.miniBatchSize) {
