@@ -8,6 +8,9 @@
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "support.h"
 
@@ -63,6 +66,14 @@ static napi_value dieWithParent(napi_env env, napi_callback_info) {
   return undefined(env);
 }
 
+/** Gives memory that is free inside the C heap back to the system (glibc; other allocators do it by themselves). */
+static napi_value trimHeap(napi_env env, napi_callback_info) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  return undefined(env);
+}
+
 std::vector<Export> systemExports() {
   return {{"setNumThreads", guarded<setNumThreads>},
           {"numThreads", guarded<numThreads>},
@@ -70,7 +81,8 @@ std::vector<Export> systemExports() {
           {"hasFastBfloat16", guarded<hasFastBfloat16>},
           {"catchStopSignals", guarded<catchStopSignals>},
           {"stopSignal", guarded<readStopSignal>},
-          {"dieWithParent", guarded<dieWithParent>}};
+          {"dieWithParent", guarded<dieWithParent>},
+          {"trimHeap", guarded<trimHeap>}};
 }
 
 }  // namespace tschat

@@ -4,6 +4,7 @@ import type { LayerProduct } from "../nn/layer-product.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { cat, indices } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { trimHeap } from "../tensor/system.ts";
 import { tidy, untracked } from "../tensor/tidy.ts";
 import { InferenceView } from "./inference-view.ts";
 import { KvCache, PAGE_TOKENS, pageBytes, pagesFor } from "./kv-cache.ts";
@@ -252,7 +253,10 @@ export class Generation {
     const groups = [...(resumed ? [resumed] : []), ...fresh.map(({ group }) => group)];
     const kept = tidy(() => {
       const parts = resumed?.logits ? [resumed.logits] : [];
-      if (fresh.length > 0) parts.push(this.#view.prefill(fresh.map(({ group }) => group.prompt), fresh.map(({ pages }) => pages)));
+      if (fresh.length > 0) {
+        parts.push(this.#view.prefill(fresh.map(({ group }) => group.prompt), fresh.map(({ pages }) => pages)));
+        trimHeap();
+      }
       this.#cache.copyPages(copies.from, copies.to);
       const logits = cat(parts);
       this.#record(started, logits.indexSelect(0, indices(started.map(({ group }) => groups.indexOf(group)))));

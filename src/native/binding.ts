@@ -114,6 +114,8 @@ export interface Binding {
   stopSignal(): number;
   /** Ends this process when its parent ends (Linux). */
   dieWithParent(): void;
+  /** Gives memory that is free inside the C heap back to the system (glibc). */
+  trimHeap(): void;
 }
 
 /** Every name of the contract, for the test that compares it with the addon's exports in both directions. */
@@ -123,7 +125,7 @@ export const bindingNames = [
   "backward", "gradOf", "setGrad", "setRequiresGrad", "requiresGrad", "setGradEnabled", "segment",
   "createGenerator", "manualSeed", "generatorState", "setGeneratorState",
   "setNumThreads", "numThreads", "torchVersion", "hasFastBfloat16", "kernelSet", "kernelSets", "useKernels",
-  "catchStopSignals", "stopSignal", "dieWithParent",
+  "catchStopSignals", "stopSignal", "dieWithParent", "trimHeap",
 ] as const satisfies readonly (keyof Binding)[];
 
 // A name that the interface has and the list lacks makes this type `never`-free and the assignment an error.

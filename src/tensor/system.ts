@@ -37,6 +37,10 @@ export function kernelSet(): string {
 export function useKernels(name: string): void {
   binding.useKernels(name);
 }
+/** Gives memory that is free inside the C heap back to the system: what large results leave there stays resident otherwise. */
+export function trimHeap(): void {
+  binding.trimHeap();
+}
 
 /**
  * Frees every tensor that nothing refers to, now. V8 collects when its own heap asks for it; after a training step has
