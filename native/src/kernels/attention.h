@@ -59,7 +59,6 @@ static void append(const AppendArgs& args, int64_t from, int64_t to) {
   for (int64_t i = from; i < to; i++) {
     T* row = static_cast<T*>(args.projected) + i * (heads + 2 * kvHeads) * dim;
     for (int64_t h = 0; h < heads + kvHeads; h++) rotateHead(row + h * dim, row + h * dim, dim, args.rotary, args.positions[i]);
-    if (!cache.keys) continue;
     const bool isLast = i + 1 == args.tokens || args.places[i + 1] != args.places[i] + 1;
     for (int64_t h = 0; h < kvHeads; h++)
       appendHead(cache, h, args.places[i], row + (heads + h) * dim, row + (heads + kvHeads + h) * dim, isLast);

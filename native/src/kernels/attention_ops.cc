@@ -72,17 +72,6 @@ void appendCache(const at::Tensor& projected, const at::Tensor& keys, const at::
   at::parallel_for(0, tokens, 8, [&](int64_t from, int64_t to) { kernel.append(args, from, to); });
 }
 
-void rotateBack(const at::Tensor& gradient, const at::Tensor& positions, const at::Tensor& cos, const at::Tensor& signedSin, int64_t heads,
-                int64_t kvHeads) {
-  const at::Tensor sines = signedSin.neg();
-  const int64_t headDim = gradient.size(1) / (heads + 2 * kvHeads), tokens = gradient.size(0);
-  const Cache none = {nullptr, nullptr, kvHeads, headDim, headDim};
-  const AppendArgs args = {none, rotaryOf(gradient, cos, sines, headDim), gradient.mutable_data_ptr(), positions.const_data_ptr<int64_t>(),
-                           nullptr, tokens, heads};
-  const Kernels& kernel = kernelsFor(gradient);
-  at::parallel_for(0, tokens, 8, [&](int64_t from, int64_t to) { kernel.append(args, from, to); });
-}
-
 /** How scores are made, the same in both operators. */
 struct Scores {
   double scale;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.h"
+#include "attention_backward.h"
 #include "backward.h"
 #include "elementwise.h"
 #include "head.h"
@@ -13,9 +14,9 @@ namespace TSCHAT_ISA {
 
 template <typename T>
 static constexpr Kernels table() {
-  return {norm<T>,         linearTasks<T>,  linear<T>,       activation<T>,         append<T>,        attend<T>,
-          combine<T>,      attendPrompt<T>, normBackward<T>, activationBackward<T>, tokenLogprobs<T>, tokenLogprobsBackward<T>,
-          sample<T>};
+  return {norm<T>,          linearTasks<T>,    linear<T>,        activation<T>,   append<T>,       attend<T>,
+          combine<T>,       attendPrompt<T>,   attendBackward<T>, joinBackward<T>, normBackward<T>, activationBackward<T>,
+          tokenLogprobs<T>, tokenLogprobsBackward<T>, sample<T>};
 }
 
 }  // namespace TSCHAT_ISA

@@ -161,6 +161,25 @@ struct TokenLogprobsArgs {
 };
 
 /** The kernels of one instruction set for one element type; each does the tasks [from, to). */
+/** The gradient of attention within packed sequences. */
+struct AttentionBackwardArgs {
+  Rotary rotary; // with the sines negated: the rotation back
+  const void* projected; // [tokens, (heads + 2 kvHeads) * headDim]: queries, keys, values, the first two rotated
+  const void* y; // [tokens, heads * headDim]
+  const void* dy;
+  const float* logSums; // [tokens, heads]
+  const float* slopes; // ALiBi: [heads] or null
+  void* dProjected; // as `projected`, of what was projected before rotation
+  float* partial; // for each sequence [heads, 2, its tokens, padded head size]: shares of the gradients of keys and values
+  const int64_t* offsets; // sequence i is tokens [offsets[i], offsets[i + 1])
+  int64_t heads;
+  int64_t kvHeads;
+  int64_t headDim;
+  int64_t window; // as in AttentionArgs
+  float scale;
+  float softcap;
+};
+
 struct Kernels {
   void (*norm)(const NormArgs&, int64_t fromRow, int64_t toRow);
   int64_t (*linearTasks)(const LinearArgs&);
@@ -173,6 +192,9 @@ struct Kernels {
   void (*combine)(const AttentionArgs&, int64_t fromRow, int64_t toRow);
   /** Rows are tokens of prompts, rotated and in the cache already. Tasks: (row, key head), head fastest. */
   void (*attendPrompt)(const AttentionArgs&, int64_t from, int64_t to);
+  /** One query head of one sequence; `joinAttentionBackward` finishes. */
+  void (*attendBackward)(const AttentionBackwardArgs&, int64_t sequence, int64_t head);
+  void (*joinAttentionBackward)(const AttentionBackwardArgs&, int64_t sequence, int64_t fromToken, int64_t toToken);
   /** Adds to dWeight and dBias [width], which may be null: each thread has its own. */
   void (*normBackward)(const NormBackwardArgs&, int64_t fromRow, int64_t toRow, float* dWeight, float* dBias);
   void (*activationBackward)(const ActivationBackwardArgs&, int64_t fromRow, int64_t toRow);

@@ -27,8 +27,4 @@ void appendCache(const at::Tensor& projected, const at::Tensor& keys, const at::
 at::Tensor promptAttentionWithSums(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& pages,
                                    const at::Tensor& sequences, const at::Tensor& positions, int64_t heads, double scale, int64_t window,
                                    double softcap, const MaybeTensor& slopes, float* logSums);
-/** The gradient of rotated queries and keys becomes that of unrotated ones, in place. */
-void rotateBack(const at::Tensor& gradient, const at::Tensor& positions, const at::Tensor& cos, const at::Tensor& signedSin, int64_t heads,
-                int64_t kvHeads);
-
 }  // namespace tschat

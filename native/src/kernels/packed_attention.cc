@@ -5,6 +5,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <atomic>
+#include <numeric>
+
 #include "ops.h"
 
 namespace tschat {
@@ -38,106 +41,131 @@ struct Packing {
   at::Tensor positions, places, sequences, pages;
 };
 
-struct Heads {
-  int64_t queries, keys, dim;
-  int64_t padded() const { return (dim + kHeadMultiple - 1) / kHeadMultiple * kHeadMultiple; }
+/** What packed attention takes besides its tensors. */
+struct Setting {
+  int64_t heads, kvHeads;
+  double scale;
+  int64_t window;
+  double softcap;
+
+  int64_t headDim(const at::Tensor& projected) const { return projected.size(1) / (heads + 2 * kvHeads); }
 };
 
-static Heads headsOf(const at::Tensor& projected, int64_t heads, int64_t kvHeads, at::IntArrayRef offsets) {
-  TORCH_CHECK(heads > 0 && kvHeads > 0 && heads % kvHeads == 0 && projected.dim() == 2 && projected.size(1) % (heads + 2 * kvHeads) == 0,
-              "expected [tokens, (heads + 2 kvHeads) * head size] with ", heads, " and ", kvHeads, " heads, got ", projected.sizes());
+static int64_t paddedDim(int64_t dim) { return (dim + kHeadMultiple - 1) / kHeadMultiple * kHeadMultiple; }
+
+static void checkPacked(const at::Tensor& projected, at::IntArrayRef offsets, const Setting& setting) {
+  const int64_t all = setting.heads + 2 * setting.kvHeads;
+  TORCH_CHECK(setting.heads > 0 && setting.kvHeads > 0 && setting.heads % setting.kvHeads == 0 && projected.dim() == 2 &&
+                  projected.size(1) % all == 0,
+              "expected [tokens, (heads + 2 kvHeads) * head size] with ", setting.heads, " and ", setting.kvHeads, " heads, got ",
+              projected.sizes());
   TORCH_CHECK(offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == projected.size(0), "offsets: expected 0 to ",
               projected.size(0), ", got ", offsets);
-  return {heads, kvHeads, projected.size(1) / (heads + 2 * kvHeads)};
 }
 
 /** Rotates `rotated` in place; returns what queries have attended to, and the log of the sum of e^score, [tokens, heads]. */
 static std::tuple<at::Tensor, at::Tensor> attendPacked(const at::Tensor& rotated, at::IntArrayRef offsets, const MaybeTensor& cos,
-                                                       const MaybeTensor& signedSin, const Heads& heads, double scale) {
+                                                       const MaybeTensor& signedSin, const Setting& setting, const MaybeTensor& slopes) {
+  checkPacked(rotated, offsets, setting);
   const Packing packing(offsets);
-  const std::array<int64_t, 4> shape = {packing.numPages, heads.keys, kPageTokens, heads.padded()};
+  const int64_t dim = setting.headDim(rotated);
+  const std::array<int64_t, 4> shape = {packing.numPages, setting.kvHeads, kPageTokens, paddedDim(dim)};
   // The padding of a head is multiplied by zeros and must be finite.
-  const bool isPadded = heads.padded() != heads.dim;
+  const bool isPadded = paddedDim(dim) != dim;
   const auto pool = [&] { return isPadded ? at::zeros(shape, rotated.options()) : at::empty(shape, rotated.options()); };
   const at::Tensor keys = pool(), values = pool();
-  appendCache(rotated, keys, values, packing.positions, packing.places, cos, signedSin, heads.queries);
-  at::Tensor logSums = at::empty({packing.total, heads.queries}, rotated.options().dtype(at::kFloat));
-  const at::Tensor y = promptAttentionWithSums(rotated, keys, values, packing.pages, packing.sequences, packing.positions, heads.queries,
-                                               scale, 0, 0, std::nullopt, logSums.mutable_data_ptr<float>());
+  appendCache(rotated, keys, values, packing.positions, packing.places, cos, signedSin, setting.heads);
+  at::Tensor logSums = at::empty({packing.total, setting.heads}, rotated.options().dtype(at::kFloat));
+  const at::Tensor y = promptAttentionWithSums(rotated, keys, values, packing.pages, packing.sequences, packing.positions, setting.heads,
+                                               setting.scale, setting.window, setting.softcap, slopes, logSums.mutable_data_ptr<float>());
   return {y, logSums};
 }
 
 static at::Tensor packedAttention(const at::Tensor& projected, at::IntArrayRef offsets, const MaybeTensor& cos,
-                                  const MaybeTensor& signedSin, int64_t heads, int64_t kvHeads, double scale) {
-  const Heads shape = headsOf(projected, heads, kvHeads, offsets);
-  return std::get<0>(attendPacked(projected.clone(at::MemoryFormat::Contiguous), offsets, cos, signedSin, shape, scale));
+                                  const MaybeTensor& signedSin, int64_t heads, int64_t kvHeads, double scale, int64_t window,
+                                  double softcap, const MaybeTensor& slopes) {
+  const Setting setting = {heads, kvHeads, scale, window, softcap};
+  return std::get<0>(attendPacked(projected.clone(at::MemoryFormat::Contiguous), offsets, cos, signedSin, setting, slopes));
 }
 
-/** Sums over the queries that share a key head: [1, heads, tokens, dim] -> [tokens, kvHeads, dim]. */
-static at::Tensor sumGroups(const at::Tensor& gradient, const Heads& heads) {
-  return gradient.squeeze(0).view({heads.keys, heads.queries / heads.keys, -1, heads.dim}).sum(1).transpose(0, 1);
+/** Runs `kernel.attendBackward` for every head of every sequence; the longest sequences first, so that the threads end together. */
+static void attendBackward(const Kernels& kernel, const AttentionBackwardArgs& args, at::IntArrayRef offsets) {
+  std::vector<int64_t> order(offsets.size() - 1);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return offsets[a + 1] - offsets[a] > offsets[b + 1] - offsets[b];
+  });
+  const int64_t tasks = static_cast<int64_t>(order.size()) * args.heads;
+  std::atomic<int64_t> next = 0;
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    for (int64_t task; (task = next++) < tasks;) kernel.attendBackward(args, order[task / args.heads], task % args.heads);
+  });
+  for (int64_t i = 0; i + 1 < static_cast<int64_t>(offsets.size()); i++)
+    at::parallel_for(0, offsets[i + 1] - offsets[i], 16, [&](int64_t from, int64_t to) { kernel.joinAttentionBackward(args, i, from, to); });
 }
 
 struct PackedAttention : torch::autograd::Function<PackedAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& projected, std::vector<int64_t> offsets, const MaybeTensor& cos,
-                            const MaybeTensor& signedSin, int64_t heads, int64_t kvHeads, double scale) {
+                            const MaybeTensor& signedSin, int64_t heads, int64_t kvHeads, double scale, int64_t window, double softcap,
+                            const MaybeTensor& slopes) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor rotated = projected.clone(at::MemoryFormat::Contiguous);
-    const auto [y, logSums] = attendPacked(rotated, offsets, cos, signedSin, headsOf(projected, heads, kvHeads, offsets), scale);
-    context->save_for_backward({rotated, y, logSums, cos.value_or(at::Tensor()), signedSin.value_or(at::Tensor())});
+    const auto [y, logSums] = attendPacked(rotated, offsets, cos, signedSin, {heads, kvHeads, scale, window, softcap}, slopes);
+    const auto orNone = [](const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); };
+    context->save_for_backward({rotated, y, logSums, orNone(cos), orNone(signedSin), orNone(slopes)});
     context->saved_data["offsets"] = offsets;
     context->saved_data["heads"] = heads;
     context->saved_data["kvHeads"] = kvHeads;
     context->saved_data["scale"] = scale;
+    context->saved_data["window"] = window;
+    context->saved_data["softcap"] = softcap;
     return y;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &rotated = saved[0], &y = saved[1], &logSums = saved[2], &cos = saved[3], &signedSin = saved[4];
+    const at::Tensor &rotated = saved[0], &y = saved[1], &logSums = saved[2], &cos = saved[3], &slopes = saved[5];
     const std::vector<int64_t> offsets = context->saved_data["offsets"].toIntVector();
-    const double scale = context->saved_data["scale"].toDouble();
     const at::AutoDispatchBelowADInplaceOrView below;
-    const Heads heads = headsOf(rotated, context->saved_data["heads"].toInt(), context->saved_data["kvHeads"].toInt(), offsets);
-    const int64_t total = rotated.size(0);
-    const auto split = [&](const at::Tensor& x) {
-      return x.view({total, heads.queries + 2 * heads.keys, heads.dim}).split_with_sizes({heads.queries, heads.keys, heads.keys}, 1);
-    };
-    const auto parts = split(rotated);
+    const at::Tensor dy = gradients[0].contiguous(), signedSin = saved[4].defined() ? saved[4].neg() : saved[4];
     at::Tensor dProjected = at::empty_like(rotated);
-    const auto dParts = split(dProjected);
-    const at::Tensor dy = gradients[0].contiguous().view({total, heads.queries, heads.dim}), out = y.view_as(dy);
-    for (size_t i = 0; i + 1 < offsets.size(); i++) {
-      const int64_t from = offsets[i], length = offsets[i + 1] - from;
-      if (length == 0) continue;
-      const auto sequence = [&](const at::Tensor& x) { return x.narrow(0, from, length).transpose(0, 1).unsqueeze(0); };
-      // libtorch's kernel takes equal numbers of heads only.
-      const auto expanded = [&](const at::Tensor& x) { return sequence(x).repeat_interleave(heads.queries / heads.keys, 1); };
-      const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-          sequence(dy), sequence(parts[0]), expanded(parts[1]), expanded(parts[2]), sequence(out),
-          logSums.narrow(0, from, length).transpose(0, 1).unsqueeze(0), 0.0, true, std::nullopt, scale);
-      dParts[0].narrow(0, from, length).copy_(dq.squeeze(0).transpose(0, 1));
-      dParts[1].narrow(0, from, length).copy_(sumGroups(dk, heads));
-      dParts[2].narrow(0, from, length).copy_(sumGroups(dv, heads));
-    }
-    if (cos.defined()) rotateBack(dProjected, Packing(offsets).positions, cos, signedSin, heads.queries, heads.keys);
-    return {dProjected, {}, {}, {}, {}, {}, {}};
+    AttentionBackwardArgs args = {};
+    if (cos.defined()) args.rotary = {cos.const_data_ptr(), signedSin.const_data_ptr(), cos.size(1)};
+    args.projected = rotated.const_data_ptr();
+    args.y = y.const_data_ptr();
+    args.dy = dy.const_data_ptr();
+    args.logSums = logSums.const_data_ptr<float>();
+    args.slopes = slopes.defined() ? slopes.const_data_ptr<float>() : nullptr;
+    args.dProjected = dProjected.mutable_data_ptr();
+    args.offsets = offsets.data();
+    args.heads = context->saved_data["heads"].toInt();
+    args.kvHeads = context->saved_data["kvHeads"].toInt();
+    args.headDim = rotated.size(1) / (args.heads + 2 * args.kvHeads);
+    args.window = context->saved_data["window"].toInt();
+    args.scale = static_cast<float>(context->saved_data["scale"].toDouble());
+    args.softcap = static_cast<float>(context->saved_data["softcap"].toDouble());
+    const at::Tensor partial = at::empty({2 * rotated.size(0) * args.heads * paddedDim(args.headDim)}, logSums.options());
+    args.partial = partial.mutable_data_ptr<float>();
+    attendBackward(kernelsFor(rotated), args, offsets);
+    return {dProjected, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   }
 };
 
 static at::Tensor packedAttentionAutograd(const at::Tensor& projected, at::IntArrayRef offsets, const MaybeTensor& cos,
-                                          const MaybeTensor& signedSin, int64_t heads, int64_t kvHeads, double scale) {
+                                          const MaybeTensor& signedSin, int64_t heads, int64_t kvHeads, double scale, int64_t window,
+                                          double softcap, const MaybeTensor& slopes) {
   if (at::GradMode::is_enabled() && projected.requires_grad())
-    return PackedAttention::apply(projected, offsets.vec(), cos, signedSin, heads, kvHeads, scale);
+    return PackedAttention::apply(projected, offsets.vec(), cos, signedSin, heads, kvHeads, scale, window, softcap, slopes);
   const at::AutoDispatchBelowADInplaceOrView below;
-  return packedAttention(projected, offsets, cos, signedSin, heads, kvHeads, scale);
+  return packedAttention(projected, offsets, cos, signedSin, heads, kvHeads, scale, window, softcap, slopes);
 }
 
 }  // namespace tschat
 
 TORCH_LIBRARY_FRAGMENT(tschat, library) {
   library.def(
-      "packed_attention(Tensor projected, int[] offsets, Tensor? cos, Tensor? signed_sin, int heads, int kv_heads, float scale) -> Tensor");
+      "packed_attention(Tensor projected, int[] offsets, Tensor? cos, Tensor? signed_sin, int heads, int kv_heads, float scale, "
+      "int window=0, float softcap=0, Tensor? slopes=None) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(tschat, CPU, library) { library.impl("packed_attention", TORCH_FN(tschat::packedAttention)); }
 TORCH_LIBRARY_IMPL(tschat, Autograd, library) { library.impl("packed_attention", TORCH_FN(tschat::packedAttentionAutograd)); }
