@@ -9,10 +9,13 @@ import { tidy } from "../tensor/tidy.ts";
 const op = {
   tokenLogprobs: operator<TensorHandle[]>("tschat::token_logprobs"),
   tokenLogprobsBackward: operator<undefined>("tschat::token_logprobs_backward_"),
+  addProduct: operator<undefined>("tschat::add_product_"),
 };
 
 /** Logits held at a time, in elements: 64 MiB in bfloat16. The whole [tokens, vocab] is never built, and never in another dtype. */
 const LOGITS_PER_CHUNK = 2 ** 25;
+/** Logits that may stay until backward needs them again, 256 MiB in bfloat16; more are computed again. */
+const LOGITS_KEPT = 2 ** 27;
 
 /** What log-probabilities are computed from. */
 export interface TokenLogprobsInput {
@@ -37,14 +40,14 @@ export interface TokenLogprobs {
 }
 
 /**
- * Log-probabilities of given tokens under the head, in chunks that are computed again going backward:
+ * Log-probabilities of given tokens under the head, in chunks:
  *
  *     logits    = hidden @ weight^T / temperature
  *     logprobs  = logits[target] - logsumexp(logits)
  *     entropies = logsumexp(logits) - sum(softmax(logits) * logits)
  *
- * One more product with the head going backward buys the memory of [n, vocab] in float32, which is what limits the
- * batch of a small model with a large vocabulary.
+ * With many tokens the chunks are computed again going backward: one more product with the head buys the memory of [n, vocab], which is
+ * what limits the batch of a small model with a large vocabulary.
  */
 export function tokenLogprobs({ hidden, weight, targets, temperature = 1, entropies = false }: TokenLogprobsInput): TokenLogprobs {
   const total = hidden.shape[0] ?? 0, vocab = weight.shape[0] ?? 1;
@@ -52,12 +55,14 @@ export function tokenLogprobs({ hidden, weight, targets, temperature = 1, entrop
   const starts = Array.from({ length: Math.ceil(total / chunk) }, (_, i) => i * chunk);
   const part = (x: Tensor, start: number) => x.slice(0, start, Math.min(start + chunk, total));
   const logitsOf = (start: number) => multiply(part(hidden, start).detach(), weight.detach());
+  const isKept = hidden.requiresGrad && total * vocab <= LOGITS_KEPT;
 
   const parts = noGrad(() => starts.map((start) => tidy(() => {
-    const results = op.tokenLogprobs(logitsOf(start).handle, part(targets, start).handle, temperature, entropies);
-    return results.map((handle) => new Tensor(handle));
+    const logits = logitsOf(start);
+    const results = op.tokenLogprobs(logits.handle, part(targets, start).handle, temperature, entropies).map((handle) => new Tensor(handle));
+    return { results, logits: isKept ? logits : undefined };
   })));
-  const [logprobs, logSums, ofEach] = noGrad(() => [0, 1, 2].map((which) => cat(parts.map((results) => results[which] as Tensor)))) as [
+  const [logprobs, logSums, ofEach] = noGrad(() => [0, 1, 2].map((which) => cat(parts.map(({ results }) => results[which] as Tensor)))) as [
     Tensor, Tensor, Tensor,
   ];
 
@@ -65,13 +70,15 @@ export function tokenLogprobs({ hidden, weight, targets, temperature = 1, entrop
     if (!gradient) return [undefined, undefined];
     const weightGradient = weight.requiresGrad ? weight.grad : undefined;
     if (weight.requiresGrad && !weightGradient) throw new Error("internal: the head trains but has no gradient buffer");
-    const hiddenGradients = starts.map((start) => tidy(() => {
+    const hiddenGradients = starts.map((start, i) => tidy(() => {
       // d logprob / d logits = (onehot(target) - softmax(logits)) / temperature, written over the logits
-      const logits = logitsOf(start);
+      const logits = parts[i]?.logits ?? logitsOf(start);
       const [tokens, sums, slope] = [targets, logSums, gradient].map((x) => part(x, start).handle);
       op.tokenLogprobsBackward(logits.handle, tokens, sums, slope, temperature);
-      if (weightGradient) addProduct(weightGradient, logits.transpose(0, 1), part(hidden, start).detach());
-      return logits.matmul(weight.detach());
+      if (weightGradient) op.addProduct(weightGradient.handle, logits.transpose(0, 1).handle, part(hidden, start).detach().handle);
+      const hiddenGradient = logits.matmul(weight.detach());
+      logits.dispose();
+      return hiddenGradient;
     }));
     return [hidden.requiresGrad ? cat(hiddenGradients) : undefined, undefined];
   });
@@ -85,10 +92,4 @@ export function targetLogprobs(logits: Tensor, targets: readonly number[]): numb
     const [logprobs] = op.tokenLogprobs(logits.handle, indices(targets).handle, 1, false).map((handle) => new Tensor(handle));
     return logprobs?.numbers() ?? [];
   }));
-}
-
-/** sum += a @ b, where the sum may be float32 and the factors bfloat16. */
-function addProduct(sum: Tensor, a: Tensor, b: Tensor): void {
-  if (sum.dtype === a.dtype) sum.addmm_(a, b);
-  else sum.add_(a.matmul(b));
 }

@@ -104,9 +104,9 @@ static void pairElements(const T* rows, int64_t padded, T* to) {
 /** This thread's memory for one head of one sequence. */
 template <typename T>
 struct BackwardBuffers {
-  /** Of the block of queries: rows [kBlock, padded], [padded / P, kBlock, P] and [kBlock / P, padded, P]; and its gradient [kBlock, padded]. */
+  /** Of the block of queries: [kBlock, padded], then two as [padded / P, kBlock, P] and two as [kBlock / P, padded, P]. */
   T *rows, *queryElements, *dyElements, *queryTokens, *dyTokens;
-  float* dQueries;
+  float* dQueries; // [kBlock, padded]
   /** Of the block of keys and queries, [kBlock keys, kBlock queries]; `slopesByQuery` is [kBlock / P, kBlock, P]. */
   float *scores, *dWeights;
   T *weights, *slopes, *slopesByQuery;

@@ -53,6 +53,15 @@ static void normBackward(const NormBackwardArgs& args, int64_t from, int64_t to,
   }
 }
 
+/** sum += x */
+template <typename T>
+static void accumulate(const void* x, float* sum, int64_t from, int64_t to) {
+  const T* values = static_cast<const T*>(x);
+  int64_t i = from;
+  for (; i + 16 <= to; i += 16) store(sum + i, load(sum + i) + load(values + i));
+  for (; i < to; i++) sum[i] += toFloat(values[i]);
+}
+
 /** The derivative of `activate`. */
 static inline Vec slope(Vec x, Activation activation) {
   const Vec one = set(1.0f), half = set(0.5f);

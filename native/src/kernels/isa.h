@@ -14,9 +14,10 @@ namespace TSCHAT_ISA {
 
 template <typename T>
 static constexpr Kernels table() {
-  return {norm<T>,          linearTasks<T>,    linear<T>,        activation<T>,   append<T>,       attend<T>,
-          combine<T>,       attendPrompt<T>,   attendBackward<T>, joinBackward<T>, normBackward<T>, activationBackward<T>,
-          tokenLogprobs<T>, tokenLogprobsBackward<T>, sample<T>};
+  return {norm<T>,         linearTasks<T>,    linear<T>,        activation<T>,    append<T>,
+          attend<T>,       combine<T>,        attendPrompt<T>,  attendBackward<T>, joinBackward<T>,
+          normBackward<T>, accumulate<T>,     activationBackward<T>, tokenLogprobs<T>, tokenLogprobsBackward<T>,
+          sample<T>};
 }
 
 }  // namespace TSCHAT_ISA

@@ -197,6 +197,8 @@ struct Kernels {
   void (*joinAttentionBackward)(const AttentionBackwardArgs&, int64_t sequence, int64_t fromToken, int64_t toToken);
   /** Adds to dWeight and dBias [width], which may be null: each thread has its own. */
   void (*normBackward)(const NormBackwardArgs&, int64_t fromRow, int64_t toRow, float* dWeight, float* dBias);
+  /** sum += x, elements [from, to). */
+  void (*accumulate)(const void* x, float* sum, int64_t from, int64_t to);
   void (*activationBackward)(const ActivationBackwardArgs&, int64_t fromRow, int64_t toRow);
   void (*tokenLogprobs)(const TokenLogprobsArgs&, int64_t fromRow, int64_t toRow);
   void (*tokenLogprobsBackward)(const TokenLogprobsArgs&, int64_t fromRow, int64_t toRow);

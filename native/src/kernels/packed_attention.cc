@@ -100,8 +100,10 @@ static void attendBackward(const Kernels& kernel, const AttentionBackwardArgs& a
   at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
     for (int64_t task; (task = next++) < tasks;) kernel.attendBackward(args, order[task / args.heads], task % args.heads);
   });
-  for (int64_t i = 0; i + 1 < static_cast<int64_t>(offsets.size()); i++)
-    at::parallel_for(0, offsets[i + 1] - offsets[i], 16, [&](int64_t from, int64_t to) { kernel.joinAttentionBackward(args, i, from, to); });
+  for (int64_t i : order) {
+    const int64_t tokens = offsets[i + 1] - offsets[i];
+    at::parallel_for(0, tokens, 16, [&](int64_t from, int64_t to) { kernel.joinAttentionBackward(args, i, from, to); });
+  }
 }
 
 struct PackedAttention : torch::autograd::Function<PackedAttention> {

@@ -1,6 +1,7 @@
 // The gradients of tschat::layer_product and norm_rows. Forward is the very kernel that generation runs, so both see the same bits.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -45,6 +46,30 @@ static at::Tensor activationBackward(const at::Tensor& x, const at::Tensor& grad
   return dx;
 }
 
+/** sum += a b, where the sum may be float32 and the factors bfloat16. */
+static void addProduct(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+  TORCH_CHECK(sum.is_contiguous(), "expected a contiguous sum");
+  if (sum.scalar_type() == a.scalar_type()) {
+    at::Tensor(sum).addmm_(a, b);
+    return;
+  }
+  TORCH_CHECK(sum.scalar_type() == at::kFloat, "expected a sum of ", at::kFloat, " or ", a.scalar_type(), ", got ", sum.scalar_type());
+  const at::Tensor product = a.mm(b);
+  TORCH_CHECK(product.sizes() == sum.sizes(), "expected a sum of ", product.sizes(), ", got ", sum.sizes());
+  const Kernels& kernel = kernelsFor(product);
+  const void* x = product.const_data_ptr();
+  float* to = sum.mutable_data_ptr<float>();
+  at::parallel_for(0, sum.numel(), 1 << 14, [&](int64_t from, int64_t end) { kernel.accumulate(x, to, from, end); });
+}
+
+/** The gradient of a weight, a^T b: added to the buffer that the leaf accumulates into (then there is none to return), else returned. */
+static at::Tensor weightGradient(const at::Tensor& weight, const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor& sum = weight.is_leaf() ? weight.grad() : at::Tensor();
+  if (!sum.defined()) return a.t().mm(b);
+  addProduct(sum, a.t(), b);
+  return {};
+}
+
 struct LayerProduct : torch::autograd::Function<LayerProduct> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
                             int64_t norm, const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation,
@@ -85,7 +110,7 @@ struct LayerProduct : torch::autograd::Function<LayerProduct> {
     at::Tensor dx, dWeight, dBias, dNormWeight, dNormBias;
     if (context->needs_input_grad(1)) {
       const at::Tensor normed = norm == 0 ? x : normRows(x, norm, normWeight, normBias, eps); // less than keeping it costs in memory
-      dWeight = product.t().mm(normed);
+      dWeight = weightGradient(weight, product, normed);
     }
     if (bias.defined()) dBias = product.sum(0);
     if (context->needs_input_grad(0) || normWeight || normBias) {
@@ -141,7 +166,10 @@ static at::Tensor layerProductAutograd(const at::Tensor& x, const at::Tensor& we
 
 }  // namespace tschat
 
+TORCH_LIBRARY_FRAGMENT(tschat, library) { library.def("add_product_(Tensor(a!) sum, Tensor a, Tensor b) -> ()"); }
+TORCH_LIBRARY_IMPL(tschat, CPU, library) { library.impl("add_product_", TORCH_FN(tschat::addProduct)); }
 TORCH_LIBRARY_IMPL(tschat, Autograd, library) {
+  library.impl("add_product_", torch::autograd::autogradNotImplementedFallback());
   library.impl("layer_product", TORCH_FN(tschat::layerProductAutograd));
   library.impl("norm_rows", TORCH_FN(tschat::normRowsAutograd));
 }
