@@ -59,8 +59,8 @@ export function tokenLogprobs({ hidden, weight, targets, temperature = 1, entrop
 
   const parts = noGrad(() => starts.map((start) => tidy(() => {
     const logits = logitsOf(start);
-    const results = op.tokenLogprobs(logits.handle, part(targets, start).handle, temperature, entropies).map((handle) => new Tensor(handle));
-    return { results, logits: isKept ? logits : undefined };
+    const results = op.tokenLogprobs(logits.handle, part(targets, start).handle, temperature, entropies);
+    return { results: results.map((handle) => new Tensor(handle)), logits: isKept ? logits : undefined };
   })));
   const [logprobs, logSums, ofEach] = noGrad(() => [0, 1, 2].map((which) => cat(parts.map(({ results }) => results[which] as Tensor)))) as [
     Tensor, Tensor, Tensor,
