@@ -47,7 +47,8 @@ const plain = ({ window = Infinity, softcap, slopes }: Scores): typeof attend =>
       biasOf(Math.floor(n / length ** 2), Math.floor(n / length) % length, n % length));
     let scores = queries.matmul(own.transpose(1, 2)).mul(headDim ** -0.5);
     if (softcap !== undefined) scores = new Tensor(op.tanh(scores.div(softcap).handle)).mul(softcap);
-    return scores.add(fromNumbers(bias, [numHeads, length, length], "float64")).softmax(-1).matmul(seen).transpose(0, 1).reshape([length, numHeads * headDim]);
+    const weights = scores.add(fromNumbers(bias, [numHeads, length, length], "float64")).softmax(-1);
+    return weights.matmul(seen).transpose(0, 1).reshape([length, numHeads * headDim]);
   });
   return cat(sequences);
 };
