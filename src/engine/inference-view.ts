@@ -19,8 +19,9 @@ export class InferenceView {
   /** [prompts, vocab] logits after each prompt, which enters the cache at its `pages`. */
   prefill(prompts: readonly (readonly number[])[], pages: readonly (readonly number[])[]): Tensor {
     const rows = packRows(prompts);
-    const hidden = this.model.hidden(rows, { attention: this.cache.prefill(rows, pages), product: this.#product });
-    return this.model.logits(hidden.indexSelect(0, indices(rows.offsets.slice(1).map((end) => end - 1))), this.#product);
+    const only = indices(rows.offsets.slice(1).map((end) => end - 1));
+    const hidden = this.model.hidden(rows, { attention: this.cache.prefill(rows, pages), product: this.#product, only });
+    return this.model.logits(hidden, this.#product);
   }
 
   /**

@@ -79,7 +79,7 @@ export class CausalLM extends PretrainedModel {
     return product(hidden, ...this.headMatrix);
   }
 
-  /** Hidden states of packed sequences, [total, embedding size]. */
+  /** Hidden states of packed sequences, [total, embedding size], or of the tokens in `options.only`. */
   hidden(rows: PackedRows, options: ForwardOptions = {}): Tensor {
     return this.decoder.forward(rows, { runner: this.runner, ...options });
   }
@@ -135,7 +135,7 @@ export class CausalLM extends PretrainedModel {
       }
     }
     if (targets.length === 0) throw new RangeError("no token is scored: every row has one token only, or nothing counts");
-    const hidden = this.hidden(packed).indexSelect(0, indices(predictors));
+    const hidden = this.hidden(packed, { only: indices(predictors) });
     return tokenLogprobs({ hidden, weight: this.headWeight, targets: indices(targets), temperature, entropies });
   }
 

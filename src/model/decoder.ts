@@ -16,6 +16,8 @@ export interface ForwardOptions {
   attention?: AttentionContext;
   /** Left out: `layerProduct`. */
   product?: LayerProduct;
+  /** [n] int64: tokens whose states are wanted, in this order; behind attention the last layer computes only them. Left out: all. */
+  only?: Tensor;
 }
 
 /** A decoder-only transformer that interprets a `DecoderSpec`; its parameters are a list of blocks. */
@@ -40,13 +42,14 @@ export class Decoder {
     return [this.embedding, ...this.layers, ...(this.final ? [this.final] : [])];
   }
 
-  /** Hidden states of packed sequences: [total, embedding size], after the final norm and projection. */
+  /** Hidden states of packed sequences: [total, embedding size], or [n, embedding size], after the final norm and projection. */
   forward(rows: PackedRows, options: ForwardOptions = {}): Tensor {
-    const { runner = plainRunner, product = layerProduct } = options;
+    const { runner = plainRunner, product = layerProduct, only } = options;
     let x = runner.run(this.embedding, (tokens) => this.#embed(tokens, rows.positions), rows.tokens.detach());
     const attention = options.attention ?? this.#packedAttention(rows, x);
     for (const [index, layer] of this.layers.entries()) {
-      x = runner.run(layer, (input) => this.#layer(layer, input, product, (projected) => attention.attend(index, projected)), x);
+      const kept = index === this.layers.length - 1 ? only : undefined;
+      x = runner.run(layer, (input) => this.#layer(layer, input, product, (projected) => attention.attend(index, projected), kept), x);
     }
     const { final } = this;
     return final ? runner.run(final, (input) => this.#finish(final, input), x) : this.#finish(undefined, x);
@@ -67,13 +70,14 @@ export class Decoder {
     return x;
   }
 
-  /** x [total, hidden] -> [total, hidden] */
-  #layer(block: ParameterBlock, x: Tensor, product: LayerProduct, attend: (projected: Tensor) => Tensor): Tensor {
+  /** x [total, hidden] -> [total, hidden], or of the `only` tokens [n, hidden] */
+  #layer(block: ParameterBlock, x: Tensor, product: LayerProduct, attend: (projected: Tensor) => Tensor, only?: Tensor): Tensor {
     const { norm: { placement }, mlp } = this.spec;
+    const kept = (all: Tensor) => (only ? all.indexSelect(0, only) : all);
     const attentionNorm = this.#norm(block, "attentionNorm"), mlpNorm = this.#norm(block, "mlpNorm");
     const before = placement === "before";
     const attended = attend(product(x, block, "queryKeyValue", before ? { norm: attentionNorm } : {}));
-    const summed = product(attended, block, "attentionOutput", { residual: x });
+    const summed = product(kept(attended), block, "attentionOutput", { residual: kept(x) });
     const h = before ? summed : normalize(summed, attentionNorm);
     const inner: ProductExtras = { norm: before ? mlpNorm : undefined, activation: mlp.activation, gated: mlp.kind === "gated" };
     const transformed = product(product(h, block, mlp.kind === "gated" ? "gateUp" : "up", inner), block, "down", { residual: h });

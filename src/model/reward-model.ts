@@ -74,18 +74,21 @@ export class RewardModel extends PretrainedModel {
     return block === "score" ? this.score : decoderBlock(this, block);
   }
 
-  /** Scaled scores at every position of unpadded rows, packed: [total] float32, with gradient. */
-  values(rows: readonly (readonly number[])[]): Tensor {
+  /**
+   * Scaled scores at every position of unpadded rows, packed, with gradient: [total] float32, or [n] of the positions `only`, counted
+   * through all rows.
+   */
+  values(rows: readonly (readonly number[])[], only?: readonly number[]): Tensor {
     checkLengths(this, rows);
-    return this.#scoresOf(this.decoder.forward(packRows(rows), { runner: this.runner }));
+    const options = { runner: this.runner, ...(only ? { only: indices(only) } : {}) };
+    return this.#scoresOf(this.decoder.forward(packRows(rows), options));
   }
 
   /** Scaled score of each unpadded row, read at its last token: [batch] float32, with gradient. */
   scoreRows(rows: readonly (readonly number[])[]): Tensor {
     checkLengths(this, rows);
-    const packed = packRows(rows);
-    const lasts = indices(packed.offsets.slice(1).map((end) => end - 1));
-    return this.#scoresOf(this.decoder.forward(packed, { runner: this.runner }).indexSelect(0, lasts));
+    let end = 0;
+    return this.values(rows, rows.map((row) => (end += row.length) - 1));
   }
 
   /** Scaled score of each row of a padded batch, read at its last counted token: [batch] float32. */

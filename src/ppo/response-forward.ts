@@ -55,7 +55,7 @@ export function responseValues(critic: RewardModel, { prompts, responses, width 
     for (let t = promptLength; t < row.length; t++) picked.push(start + t - 1);
     start += row.length;
   }
-  return scatter(critic.values(rows).indexSelect(0, indices(picked)), responses, width);
+  return scatter(critic.values(rows, picked), responses, width);
 }
 
 /** One number a response token, in packed order, into a [rows, width] grid. */
