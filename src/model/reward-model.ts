@@ -88,7 +88,10 @@ export class RewardModel extends PretrainedModel {
   scoreRows(rows: readonly (readonly number[])[]): Tensor {
     checkLengths(this, rows);
     let end = 0;
-    return this.values(rows, rows.map((row) => (end += row.length) - 1));
+    return this.values(rows, rows.map((row) => {
+      end += row.length;
+      return end - 1;
+    }));
   }
 
   /** Scaled score of each row of a padded batch, read at its last counted token: [batch] float32. */

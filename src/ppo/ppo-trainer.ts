@@ -10,7 +10,7 @@ import type { Experience } from "./records.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
 import { samplingGap } from "./sampling-gap.ts";
-import { score } from "./scoring.ts";
+import { type FirstValues, score } from "./scoring.ts";
 import { update } from "./update.ts";
 import { explainedVariance } from "./whiten.ts";
 
@@ -49,6 +49,8 @@ export class PpoTrainer {
   readonly options: ConfigOf<typeof trainerFields>;
   readonly #adaptiveKl: AdaptiveKl | undefined;
   readonly #stopwatch = new Stopwatch();
+  /** Forwards of the critic that its first step need not run again, and the steps it had taken. */
+  readonly #firstValues = new WeakMap<Experience, { first: FirstValues; steps: number }>();
   #promptsBefore = 0;
   #iterations = 0;
 
@@ -79,13 +81,15 @@ export class PpoTrainer {
     this.#promptsBefore += prompts.length;
     const stopScoring = this.#stopwatch.start("scoring");
     const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-    const scored = score(models, rollout, options);
+    const { scored, first } = score(models, rollout, options);
     stopScoring(numTokens(scored));
     if (!scored.scores.isFinite().all().item()) {
       throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);
     }
     samplingGap(scored); // throws before anything is learnt from answers that are not the actor's
-    return shapeExperience(scored, { ...options, klCoef: this.klCoef });
+    const experience = shapeExperience(scored, { ...options, klCoef: this.klCoef });
+    this.#firstValues.set(experience, { first, steps: rlhf.critic.numSteps });
+    return experience;
   }
 
   /**
@@ -96,13 +100,15 @@ export class PpoTrainer {
   trainRlhf(experience: Experience, { learningRateFactor = 1, updatesActor = true }: IterationSchedule = {}): TrainResult {
     const { options, rlhf } = this;
     const stopUpdate = this.#stopwatch.start("update");
+    const kept = this.#firstValues.get(experience);
+    this.#firstValues.delete(experience);
     const updated = update(rlhf.actor, rlhf.critic, experience, {
       ...options,
       seed: options.seed + this.#iterations * 1000,
       actorLearningRate: options.actorLearningRate * learningRateFactor,
       criticLearningRate: options.criticLearningRate * learningRateFactor,
       updatesActor,
-    });
+    }, kept?.steps === rlhf.critic.numSteps ? kept.first : undefined);
     stopUpdate(numTokens(experience));
     this.#iterations++;
     const { policyLoss = Number.NaN, valueLoss = Number.NaN, ...rest } = updated;

@@ -4,7 +4,7 @@ import type { RewardModel } from "../model/reward-model.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { cat } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { tidy } from "../tensor/tidy.ts";
+import { tidy, untracked } from "../tensor/tidy.ts";
 import type { Parity } from "./parity.ts";
 import type { Rollout, Scored } from "./records.ts";
 import { type ForwardRows, joined, pickRows, responseLogprobs, responseValues } from "./response-forward.ts";
@@ -26,10 +26,26 @@ export interface ScoringOptions {
   parity?: Parity | undefined;
 }
 
-/** Runs the four models over a rollout, without gradients. */
-export function score(models: ScoringModels, rollout: Rollout, options: ScoringOptions): Scored {
-  const values = overRollout(rollout, options, (rows) => responseValues(models.critic, rows));
-  return { ...rollout, ...policyScores(models, rollout, options), values };
+/** The critic's forward over the first micro-batch of an update, with its graph: [rows, width] float32. */
+export interface FirstValues {
+  rows: readonly number[];
+  values: Tensor;
+}
+
+/**
+ * Runs the four models over a rollout. The critic's forward over the first micro-batch of the first minibatch keeps its graph: the critic's
+ * weights are still those when the update begins. It comes last, so that the graph lies beside nothing but what that step needs.
+ */
+export function score(
+  models: ScoringModels, rollout: Rollout, { miniBatchSize, ...options }: ScoringOptions & { miniBatchSize: number },
+): { scored: Scored; first: FirstValues } {
+  const judged = policyScores(models, rollout, options), all = rollout.prompts.map((_, i) => i);
+  const [rows = []] = cutRows(rollout, all.slice(0, miniBatchSize), options.microBatchTokens);
+  const valuesOf = (forwardRows: ForwardRows) => responseValues(models.critic, forwardRows);
+  const others = all.slice(rows.length);
+  const rest = others.length > 0 ? [overRows(rollout, others, options, valuesOf)] : [];
+  const values = untracked(() => valuesOf(pickRows(rollout, rows))); // a graph that is computed again needs its inputs until then
+  return { scored: { ...rollout, ...judged, values: noGrad(() => cat([values.detach(), ...rest])) }, first: { rows, values } };
 }
 
 /**
@@ -60,8 +76,14 @@ function ended(row: number[], endToken: number, { spec }: RewardModel, parity: P
   return parity === "deepspeed-chat" || row.at(-1) === endToken || row.length >= spec.maxPositions ? row : [...row, endToken];
 }
 
-function overRollout(rollout: Rollout, { microBatchTokens }: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
-  const parts = cutRows(rollout, rollout.prompts.map((_, i) => i), microBatchTokens);
+function overRollout(rollout: Rollout, options: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
+  return overRows(rollout, rollout.prompts.map((_, i) => i), options, forward);
+}
+
+function overRows(
+  rollout: Rollout, rows: readonly number[], { microBatchTokens }: ScoringOptions, forward: (rows: ForwardRows) => Tensor,
+): Tensor {
+  const parts = cutRows(rollout, rows, microBatchTokens);
   return noGrad(() => cat(parts.map((part) => tidy(() => forward(pickRows(rollout, part))))));
 }
 

@@ -10,7 +10,7 @@ import { policyLoss, valueLoss } from "./losses.ts";
 import type { Experience } from "./records.ts";
 import { pickRows, responseLogprobs, responseValues } from "./response-forward.ts";
 import { importanceWeights } from "./sampling-gap.ts";
-import { cutRows } from "./scoring.ts";
+import { cutRows, type FirstValues } from "./scoring.ts";
 
 /** On the first minibatch of a rollout the actor is the one that was scored, so every ratio is 1. */
 const MAX_FIRST_RATIO_ERROR = 1e-5;
@@ -41,12 +41,13 @@ export interface UpdateOptions {
 export type UpdateMetrics = Readonly<Record<string, number>>;
 
 /**
- * PPO's passes over one rollout: for each minibatch one optimizer step of the actor, then one of the critic.
+ * PPO's passes over one rollout: for each minibatch one optimizer step of the critic, then one of the actor.
  *
+ * @param first the critic's forward over the first micro-batch, if it has been run already with the critic's weights of now; used up
  * @throws {TrainingError} when a loss or a gradient is not finite, or the actor is not the one that the rollout was scored with
  */
 export function update(
-  actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions,
+  actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions, first?: FirstValues,
 ): UpdateMetrics {
   const meter = new Meter();
   const rows = experience.prompts.map((_, i) => i);
@@ -57,7 +58,7 @@ export function update(
     let isOverTarget = false;
     for (let start = 0; start < order.length; start += options.miniBatchSize) {
       const minibatch = order.slice(start, start + options.miniBatchSize);
-      const step = stepOn(minibatch, actor, critic, experience, options);
+      const step = stepOn(minibatch, actor, critic, experience, options, epoch === 0 && start === 0 ? first : undefined);
       if (epoch === 0 && start === 0) checkFirstRatio(step.ratioMax);
       ratioMax = Math.max(ratioMax, step.ratioMax);
       for (const [name, value] of Object.entries(step.means)) meter.add(name, value, step.tokens);
@@ -78,13 +79,26 @@ interface StepResult {
 
 function stepOn(
   minibatch: readonly number[], actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience,
-  options: UpdateOptions,
+  options: UpdateOptions, first: FirstValues | undefined,
 ): StepResult {
   const totalTokens = minibatch.reduce((sum, i) => sum + (experience.responses[i]?.length ?? 0), 0);
   const parts = cutRows(experience, minibatch, options.microBatchTokens);
   const sums = { policyLoss: 0, valueLoss: 0, clipFraction: 0, valueClipFraction: 0, approxKl: 0, entropy: 0 };
   let ratioMax = 0;
   const weights = options.rolloutWeights === "int8" ? importanceWeights(experience, options.importanceCap) : undefined;
+  for (const part of parts) {
+    tidy(() => {
+      const value = valueLoss({
+        values: (part === parts[0] && first?.values) || responseValues(critic.model, pickRows(experience, part)),
+        oldValues: pick(experience, "values", part), returns: pick(experience, "returns", part),
+        responseMask: pick(experience, "responseMask", part), valueClipRange: options.valueClipRange, totalTokens,
+      });
+      sums.valueLoss += critic.backward(value.loss);
+      sums.valueClipFraction += value.clipFraction.item();
+    });
+  }
+  first?.values.dispose();
+  const criticGradientNorm = critic.step(options.criticLearningRate);
   for (const part of parts) {
     tidy(() => {
       const rows = pickRows(experience, part), responseMask = pick(experience, "responseMask", part);
@@ -101,18 +115,6 @@ function stepOn(
     });
   }
   const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate) : 0;
-  for (const part of parts) {
-    tidy(() => {
-      const value = valueLoss({
-        values: responseValues(critic.model, pickRows(experience, part)), oldValues: pick(experience, "values", part),
-        returns: pick(experience, "returns", part), responseMask: pick(experience, "responseMask", part),
-        valueClipRange: options.valueClipRange, totalTokens,
-      });
-      sums.valueLoss += critic.backward(value.loss);
-      sums.valueClipFraction += value.clipFraction.item();
-    });
-  }
-  const criticGradientNorm = critic.step(options.criticLearningRate);
   return { means: { ...sums, actorGradientNorm, criticGradientNorm }, ratioMax, tokens: totalTokens };
 }
 

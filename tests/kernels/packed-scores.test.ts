@@ -5,7 +5,7 @@ import { Tensor } from "../../src/tensor/tensor.ts";
 import { expandHeads, splitHeads } from "../nn/plain-attention.ts";
 import { describeKernels } from "./kernel-sets.ts";
 import { floatTypes } from "./numbers.ts";
-import { attend, drawPacked, gradientOf } from "./packed-attention.ts";
+import { type attend, drawPacked, gradientOf } from "./packed-attention.ts";
 
 /** How scores are changed before the softmax. */
 interface Scores {

@@ -22,7 +22,7 @@ function scoreRollout(rlhf: RlhfEngine, options: Partial<ScoringOptions> = {}): 
     promptsBefore: 0,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-  return score(models, rollout, { ...scoring, ...options });
+  return score(models, rollout, { miniBatchSize: 8, ...scoring, ...options }).scored;
 }
 
 describe("score", () => {

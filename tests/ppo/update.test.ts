@@ -3,7 +3,7 @@ import { type ExperienceOptions, shapeExperience } from "../../src/ppo/experienc
 import type { Experience } from "../../src/ppo/records.ts";
 import type { RlhfEngine } from "../../src/ppo/rlhf-engine.ts";
 import { rollOut } from "../../src/ppo/rollout.ts";
-import { score } from "../../src/ppo/scoring.ts";
+import { type FirstValues, score } from "../../src/ppo/scoring.ts";
 import { type UpdateOptions, update } from "../../src/ppo/update.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { indices } from "../../src/tensor/create.ts";
@@ -38,18 +38,24 @@ const options: UpdateOptions = {
 };
 
 /** An experience of eight answers, scored in the cut that `options` name. */
-function experienceOf(rlhf: RlhfEngine, { microBatchTokens, temperature, rolloutWeights }: UpdateOptions = options): Experience {
+function experienceOf(rlhf: RlhfEngine, updateOptions: UpdateOptions = options): Experience {
+  return scoredForUpdate(rlhf, updateOptions).experience;
+}
+
+/** The same with the critic's first forward. */
+function scoredForUpdate(rlhf: RlhfEngine, scoring: UpdateOptions): { experience: Experience; first: FirstValues } {
   const rollout = rollOut(rlhf.generator, prompts, {
     maxNewTokens: 8,
     minNewTokens: 0,
-    temperature,
+    temperature: scoring.temperature,
     samplesPerPrompt: 1,
     seed: 1,
     endToken: 2,
     promptsBefore: 0,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-  return shapeExperience(score(models, rollout, { microBatchTokens, temperature, rolloutWeights }), shaping);
+  const { scored, first } = score(models, rollout, scoring);
+  return { experience: shapeExperience(scored, shaping), first };
 }
 
 /** The same experience with its answers in another order. */
@@ -113,6 +119,29 @@ describe("losses, gradient norms and steps", () => {
       assertClose(actual[name] ?? Number.NaN, expected[name] ?? Number.NaN, { rtol: 3e-6 });
     assertClose(actual.policyLoss ?? Number.NaN, expected.policyLoss ?? Number.NaN, { atol: 1e-6 });
     for (const part of ["actor", "critic"] as const) assertClose(weightsOf(other[part]), weightsOf(one[part]), { rtol: 0, atol: 1e-6 });
+  });
+});
+
+describe("the critic's forward that scoring has run", () => {
+  test.each<[string, Partial<UpdateOptions>, number]>([
+    ["one micro-batch", {}, 8],
+    ["several micro-batches", { microBatchTokens: 40 }, 3],
+    ["minibatches of 3, two passes", { miniBatchSize: 3, ppoEpochs: 2 }, 3],
+  ])("is not run again, and changes no bit of the update: %s", async (_name, changes, numRows) => {
+    const changed = { ...options, ...changes };
+    const [one, other] = [await loadTinyRlhf(temporaryFolder()), await loadTinyRlhf(temporaryFolder())];
+    const plain = update(one.actor, one.critic, experienceOf(one, changed), changed);
+    const { experience, first } = scoredForUpdate(other, changed);
+    expect(first.rows).toEqual(Array.from({ length: numRows }, (_, i) => i));
+    const { model } = other.critic, { values } = model;
+    let sequences = 0;
+    model.values = (rows, only) => {
+      sequences += rows.length;
+      return values.call(model, rows, only);
+    };
+    expect(update(other.actor, other.critic, experience, changed, first)).toEqual(plain);
+    expect(sequences).toBe(8 * changed.ppoEpochs - numRows);
+    for (const part of ["actor", "critic"] as const) expect(weightsOf(other[part])).toEqual(weightsOf(one[part]));
   });
 });
 
