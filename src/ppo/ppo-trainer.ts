@@ -17,6 +17,7 @@ import { explainedVariance } from "./whiten.ts";
 // All settings of `tschat ppo` but those that say where models, data and results are.
 const {
   actor: _actor, rewardModel: _rewardModel, data: _data, evalData: _evalData, output: _output, dtype: _dtype, device: _device,
+  actorAdapter: _actorAdapter,
   ...trainerFields
 } = ppoFields;
 
@@ -94,13 +95,15 @@ export class PpoTrainer {
    * @throws {TrainingError} when a loss or a gradient is not finite, or the actor is not the one that the experience was scored with
    */
   trainRlhf(experience: Experience, { learningRateFactor = 1, updatesActor = true }: IterationSchedule = {}): TrainResult {
-    const { options, rlhf } = this;
+    const { options, rlhf } = this, scaled = (rate: number | undefined) => rate && rate * learningRateFactor;
     const stopUpdate = this.#stopwatch.start("update");
     const updated = update(rlhf.actor, rlhf.critic, experience, {
       ...options,
       seed: options.seed + this.#iterations * 1000,
       actorLearningRate: options.actorLearningRate * learningRateFactor,
       criticLearningRate: options.criticLearningRate * learningRateFactor,
+      actorLoraLearningRate: scaled(options.actorLoraLearningRate),
+      criticLoraLearningRate: scaled(options.criticLoraLearningRate),
       updatesActor,
     });
     stopUpdate(numTokens(experience));

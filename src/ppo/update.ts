@@ -33,6 +33,9 @@ export interface UpdateOptions {
   seed: number;
   actorLearningRate: number;
   criticLearningRate: number;
+  /** Of adapters, if it is another one. */
+  actorLoraLearningRate?: number | undefined;
+  criticLoraLearningRate?: number | undefined;
   /** False while only the critic learns. */
   updatesActor: boolean;
 }
@@ -100,7 +103,7 @@ function stepOn(
       ratioMax = Math.max(ratioMax, policy.ratioMax.item());
     });
   }
-  const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate) : 0;
+  const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate, options.actorLoraLearningRate) : 0;
   for (const part of parts) {
     tidy(() => {
       const value = valueLoss({
@@ -112,7 +115,7 @@ function stepOn(
       sums.valueClipFraction += value.clipFraction.item();
     });
   }
-  const criticGradientNorm = critic.step(options.criticLearningRate);
+  const criticGradientNorm = critic.step(options.criticLearningRate, options.criticLoraLearningRate);
   return { means: { ...sums, actorGradientNorm, criticGradientNorm }, ratioMax, tokens: totalTokens };
 }
 
