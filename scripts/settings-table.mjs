@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chatFields } from "../src/cli/chat-config.ts";
+import { mergeFields } from "../src/cli/merge-config.ts";
 import { configField, forceField, outputField, sharedFields } from "../src/config/common.ts";
 import { expectedValue } from "../src/config/fields.ts";
 import { flagOf, kebab } from "../src/config/names.ts";
@@ -27,6 +28,7 @@ export const tables = {
   ppo: settingsTable(without(ppoFields, allSteps)),
   parity: parityTable(),
   train: settingsTable(without(trainFields, allSteps)),
+  merge: settingsTable(mergeFields),
   chat: settingsTable(chatFields),
   quickstart: settingsTable(without(quickstartFields, forceField)),
 };

@@ -16,6 +16,7 @@ export { type EncodedConversation, type PaddedTokens, Tokenizer } from "./tokeni
 export { CausalLM, type ScoreOptions } from "./model/causal-lm.ts";
 export { checkpointingRunner, type LayerRunner, plainRunner } from "./model/layer-runner.ts";
 export type { AttentionMask, TokenBatch } from "./model/packing.ts";
+export { Lora, type LoraOptions } from "./model/lora.ts";
 export type { LoadOptions } from "./model/pretrained.ts";
 export { RewardModel, type ScoreScale } from "./model/reward-model.ts";
 export type { TokenLogprobs } from "./model/token-logprobs.ts";

@@ -1,9 +1,11 @@
 import { dtypeField, machineFields } from "../config/common.ts";
+import { adapterField } from "../config/lora.ts";
 import { group, integer, number, path, text, type ConfigOf } from "../config/fields.ts";
 
 /** Settings of `tschat chat`. */
 export const chatFields = {
   model: path({ hint: "<dir|file.gguf>", aliases: ["path"], help: "model to talk with: a Hugging Face folder or a .gguf file" }),
+  ...adapterField,
   ...group("Answers:", {
     system: text({ optional: true, help: "system message in place of the template's own" }),
     temperature: number({ default: 0.7, min: 0, help: "sampling temperature; 0 always takes the likeliest token" }),

@@ -9,6 +9,7 @@ export const chatCommand: CommandSpec = {
   description: "Talks with a model in the terminal. /clear forgets the conversation, /quit ends it, Ctrl-C stops an answer.",
   examples: [
     "tschat chat runs/first/ppo/model",
+    "tschat chat path/to/base --adapter runs/lora/model/adapter",
     'tschat chat SmolLM2-135M-Instruct.gguf --temperature 0 --system "Answer in one sentence."',
   ],
   fields: chatFields,

@@ -170,7 +170,7 @@ async function checkSettings<F extends Fields>({ name, fields }: Settings<F>, co
 /** Refuses to replace an earlier run while an input is not there: the run would be lost for a mistyped path. */
 async function checkPaths(config: StepConfig): Promise<void> {
   for (const [key, value] of Object.entries(config)) {
-    if (!["model", "actor", "rewardModel", "data", "evalData"].includes(key)) continue;
+    if (!["model", "adapter", "actor", "actorAdapter", "rewardModel", "data", "evalData"].includes(key)) continue;
     for (const path of [value].flat()) {
       if (typeof path !== "string" || (await exists(path))) continue;
       throw new ConfigError(`${flagOf(key)}: no such file or folder: ${path}; what ${config.output} holds was left as it is`);
@@ -181,8 +181,10 @@ async function checkPaths(config: StepConfig): Promise<void> {
 /** Refuses to reuse a step whose input model was trained again afterwards. */
 async function checkInputs(config: StepConfig, finished: RunSummary): Promise<void> {
   for (const path of Object.values(config)) {
-    if (typeof path !== "string" || basename(path) !== "model") continue;
-    const input = await readSummary(dirname(path));
+    if (typeof path !== "string") continue;
+    const model = basename(path) === "adapter" ? dirname(path) : path; // an adapter lies in its model's folder
+    if (basename(model) !== "model") continue;
+    const input = await readSummary(dirname(model));
     if (input !== undefined && input.finishedAt > finished.finishedAt) {
       throw new ConfigError(
         `${config.output} was trained before its input ${path} was trained again; --force with --step to train it again too`,

@@ -1,7 +1,10 @@
+import { join } from "node:path";
 import { TrainingError } from "../errors.ts";
 import type { PretrainedModel } from "../model/pretrained.ts";
 import { AdamW, type AdamWOptions } from "../optim/adamw.ts";
 import { clipGradients } from "../optim/gradient-norm.ts";
+import { noGrad } from "../tensor/autograd.ts";
+import type { ParameterBlock } from "../nn/parameter-block.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** How a model is updated. */
@@ -33,8 +36,8 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   constructor(model: Model, { gradientClip, ...options }: TrainEngineOptions) {
     this.model = model;
     model.enableGradients();
-    this.#optimizer = new AdamW(model.blocks, (block) => model.masterOf(block), options);
-    model.releaseSource();
+    this.#optimizer = new AdamW(model.trainedBlocks, (block) => model.masterOf(block), options);
+    if (!model.lora) model.releaseSource(); // else the frozen weights are saved in its precision
     this.#gradientClip = gradientClip;
   }
 
@@ -61,24 +64,39 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   /**
    * Clips, updates the parameters and clears the gradients.
    *
+   * @param loraLearningRate of the adapters, if it is another one
    * @returns the gradient's norm before clipping
    * @throws {TrainingError} when the gradient is not finite; the parameters are then untouched
    */
-  step(learningRate: number): number {
-    const norm = clipGradients(this.model.blocks, this.#gradientClip);
+  step(learningRate: number, loraLearningRate = learningRate): number {
+    const { trainedBlocks, lora } = this.model, adapters = new Set(lora?.blocks);
+    const norm = clipGradients(trainedBlocks, this.#gradientClip);
     if (!Number.isFinite(norm)) {
       throw new TrainingError(
         `the gradient's norm became ${norm} at step ${this.numSteps + 1}; lower the learning rate, or train in float32`,
       );
     }
-    this.#optimizer.step(learningRate);
+    this.#optimizer.step(learningRate, (block) => (adapters.has(block) ? loraLearningRate : learningRate));
+    lora?.merge();
     this.model.zeroGradients();
     return norm;
   }
 
-  /** Writes a self-contained folder; a checkpoint of higher precision than the model runs in gets the optimizer's float32 master. */
+  /**
+   * Writes a self-contained folder; a checkpoint of higher precision than the model runs in gets the optimizer's float32 master. Adapters
+   * are merged, and stand in the subfolder `adapter` besides.
+   */
   async save(dir: string, options: { padTokenId?: number } = {}): Promise<void> {
-    const masters = new Map(this.#optimizer.states.map(({ block, master }) => [block, master]));
-    await this.model.save(dir, { ...options, flatOf: (block) => masters.get(block) ?? block.flat });
+    await this.model.save(dir, { ...options, flatOf: (block) => this.#masterOf(block) });
+    if (this.model.lora) this.model.saveAdapter(join(dir, "adapter"));
+  }
+
+  /** The whole block, what trains of it from the optimizer's master and the rest from the checkpoint. */
+  #masterOf(block: ParameterBlock): Tensor {
+    const state = this.#optimizer.states.find((candidate) => candidate.block === block);
+    if (state && block.trainedFrom === 0) return state.master;
+    if (block.flat.dtype === "float32") return block.flat;
+    const whole = this.model.masterOf(block);
+    return state ? noGrad(() => { whole.slice(0, block.trainedFrom).copy_(state.master); return whole; }) : whole;
   }
 }

@@ -4,6 +4,8 @@ import { type Schedule, scheduleFactor } from "../optim/schedule.ts";
 /** Settings that the loops over a fixed data set share. */
 export interface LoopConfig {
   learningRate: number;
+  /** Of adapters, if it is another one. */
+  loraLearningRate?: number | undefined;
   schedule: Schedule;
   warmupRatio: number;
   warmupSteps?: number | undefined;
@@ -27,6 +29,9 @@ export interface LoopRun {
   readonly stopRequested: () => boolean;
 }
 
+/** Learning rates of one step, as `TrainEngine.step` takes them. */
+export type LearningRates = readonly [learningRate: number, loraLearningRate: number];
+
 /** What a step does inside the loop. */
 export interface LoopBody {
   /** Samples in the training set. */
@@ -36,7 +41,7 @@ export interface LoopBody {
   /** Metrics that the terminal shows. */
   shown: readonly string[];
   /** One optimizer step on the samples with these indices. */
-  update(rows: readonly number[], learningRate: number): Metrics;
+  update(rows: readonly number[], ...rates: LearningRates): Metrics;
   /** Metrics on held-out data. */
   evaluate(): Metrics;
   /** Writes the model into a folder, atomically. */
@@ -66,14 +71,17 @@ export async function trainingLoop(config: LoopConfig, run: LoopRun, body: LoopB
   let step = 0, evaluated = { step: 0, metrics: before };
   for (const { rows } of body.batches(Math.ceil(totalSteps / stepsPerEpoch))) {
     if (step === totalSteps) break;
-    const learningRate = config.learningRate * scheduleFactor(step, { schedule: config.schedule, warmupSteps, totalSteps });
-    let metrics = body.update(rows, learningRate);
+    const factor = scheduleFactor(step, { schedule: config.schedule, warmupSteps, totalSteps });
+    const learningRate = config.learningRate * factor, loraLearningRate = (config.loraLearningRate ?? config.learningRate) * factor;
+    let metrics = body.update(rows, learningRate, loraLearningRate);
     step++;
     if (config.evalEvery > 0 && step % config.evalEvery === 0) {
       evaluated = { step, metrics: body.evaluate() };
       metrics = { ...metrics, ...evaluated.metrics };
     }
-    if (step % config.logEvery === 0 || evaluated.step === step) run.log(step, { ...metrics, learningRate });
+    if (step % config.logEvery === 0 || evaluated.step === step) {
+      run.log(step, { ...metrics, learningRate, ...(config.loraLearningRate !== undefined && { loraLearningRate }) });
+    }
     const stop = run.stopRequested();
     if (stop || (config.saveEvery > 0 && step % config.saveEvery === 0)) await body.save(run.checkpointFolder(step));
     if (stop) throw new Interrupted(step, run.checkpointFolder(step));

@@ -8,6 +8,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { openCheckpoint } from "./checkpoint-source.ts";
 import type { ForwardOptions } from "./decoder.ts";
 import { type CheckpointEntry, HEAD_NAME, SCORE_NAME } from "./families/family.ts";
+import { mergedCheckpoint } from "./merged-checkpoint.ts";
 import { type AttentionMask, type PackedRows, packRows, type TokenBatch, unpad } from "./packing.ts";
 import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
 import { type TokenLogprobs, tokenLogprobs } from "./token-logprobs.ts";
@@ -31,7 +32,7 @@ export class CausalLM extends PretrainedModel {
     super(parts);
     const { vocabSize, embedding, tiesEmbeddings } = parts.spec;
     const weight = { name: "weight", shape: [vocabSize, embedding.size] };
-    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", [weight], parts.dtype);
+    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", [weight], parts.dtype, parts.flats?.get("head"));
   }
 
   /**
@@ -40,11 +41,12 @@ export class CausalLM extends PretrainedModel {
    * @throws {CheckpointError} for a missing, damaged or unknown checkpoint, naming the file and the tensor
    */
   static async load(path: string, options: LoadOptions = {}): Promise<CausalLM> {
-    const source = await openCheckpoint(path);
-    if (source.names().includes(SCORE_NAME)) {
+    const base = await openCheckpoint(path);
+    if (base.names().includes(SCORE_NAME)) {
       throw new CheckpointError(`${path}: has a "${SCORE_NAME}": it is a reward model, where a language model is expected`);
     }
-    const model = new CausalLM(partsOf(source, options));
+    const model = new CausalLM(partsOf(base, options));
+    const source = mergedCheckpoint(base, options.adapter, model.entries);
     checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (name === HEAD_NAME && !model.head));
     if (!model.head && source.names().includes(HEAD_NAME)) {
       checkTied(path, source.read(HEAD_NAME), source.read(model.entries[0]?.name ?? ""));
@@ -54,6 +56,7 @@ export class CausalLM extends PretrainedModel {
   }
 
   get architecture(): string { return `${this.family.className}ForCausalLM`; }
+  protected get taskType() { return "CAUSAL_LM" as const; }
   get blocks(): readonly ParameterBlock[] { return [...this.decoder.blocks, ...(this.head ? [this.head] : [])]; }
   get entries(): readonly CheckpointEntry[] {
     const { vocabSize, embedding } = this.spec;
@@ -81,7 +84,15 @@ export class CausalLM extends PretrainedModel {
 
   /** Hidden states of packed sequences, [total, embedding size], or of the tokens in `options.only`. */
   hidden(rows: PackedRows, options: ForwardOptions = {}): Tensor {
-    return this.decoder.forward(rows, { runner: this.runner, ...options });
+    return this.decoder.forward(rows, { ...this.forwardOptions, ...options });
+  }
+
+  /** The frozen model below the adapters, which looks into the same weights: the reference of PPO. */
+  withoutLora(): CausalLM {
+    if (this.lora?.options.onlyLora !== true) throw new Error("internal: only under adapters do the weights stay as they are");
+    const flats = new Map(this.blocks.map(({ name, flat }) => [name, flat]));
+    const { family, spec, config, generationConfig, companions, dtype, savedDtype, path } = this;
+    return new CausalLM({ family, spec, config, generationConfig, companions, dtype, savedDtype, path, flats }).freeze();
   }
 
   /**

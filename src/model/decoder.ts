@@ -29,12 +29,14 @@ export class Decoder {
   /** Weights of the final norm and projection back to narrow embeddings; undefined where the model has neither. */
   readonly final: ParameterBlock | undefined;
 
-  constructor(spec: DecoderSpec, dtype: DType) {
+  /** @param flats buffers by the names of their blocks, to look into them instead of new ones */
+  constructor(spec: DecoderSpec, dtype: DType, flats?: ReadonlyMap<string, Tensor>) {
     this.spec = spec;
-    this.embedding = new ParameterBlock("embedding", embeddingLeaves(spec), dtype);
-    this.layers = Array.from({ length: spec.numLayers }, (_, i) => new ParameterBlock(`layer ${i}`, layerLeaves(spec), dtype));
+    const block = (name: string, leaves: readonly LeafSpec[]) => new ParameterBlock(name, leaves, dtype, flats?.get(name));
+    this.embedding = block("embedding", embeddingLeaves(spec));
+    this.layers = Array.from({ length: spec.numLayers }, (_, i) => block(`layer ${i}`, layerLeaves(spec)));
     const leaves = finalLeaves(spec);
-    this.final = leaves.length > 0 ? new ParameterBlock("final", leaves, dtype) : undefined;
+    this.final = leaves.length > 0 ? block("final", leaves) : undefined;
   }
 
   /** All blocks, in the order in which a forward uses them. */

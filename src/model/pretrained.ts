@@ -2,6 +2,7 @@ import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import type { DType } from "../native/binding.ts";
+import { layerProduct } from "../nn/layer-product.ts";
 import type { ParameterBlock } from "../nn/parameter-block.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { zeros } from "../tensor/create.ts";
@@ -9,11 +10,13 @@ import { writeSafetensors } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
-import { Decoder } from "./decoder.ts";
+import { Decoder, type ForwardOptions } from "./decoder.ts";
 import { resolveDtype } from "./dtype.ts";
 import type { CheckpointEntry, Family, ModelConfig } from "./families/family.ts";
 import { familyOf } from "./families/registry.ts";
 import { type LayerRunner, plainRunner } from "./layer-runner.ts";
+import { Lora, type LoraOptions, moduleOf } from "./lora.ts";
+import { factorName, writePeftAdapter } from "./peft.ts";
 import type { DecoderSpec } from "./spec.ts";
 
 /** How a model is loaded. */
@@ -22,6 +25,8 @@ export interface LoadOptions {
   dtype?: "auto" | "float32" | "bfloat16";
   /** Default "auto", which is the CPU; "cuda" is refused in this version. */
   device?: "auto" | "cpu" | "cuda";
+  /** Folder of a LoRA adapter in PEFT's format, which is merged into the weights as they are read. */
+  adapter?: string | undefined;
 }
 
 /** What a model is made of, without its weights. */
@@ -34,6 +39,10 @@ export interface ModelParts {
   dtype: DType;
   /** Dtype of a saved folder unless asked otherwise. */
   savedDtype: DType;
+  /** Where it was loaded from. */
+  path: string;
+  /** Buffers by the names of their blocks, to look into them instead of new ones. */
+  flats?: ReadonlyMap<string, Tensor>;
 }
 
 /** Gives a flat buffer in a block's layout, e.g. the optimizer's float32 master of it. */
@@ -46,12 +55,15 @@ export abstract class PretrainedModel {
   readonly dtype: DType;
   readonly companions: ReadonlyMap<string, string>;
   readonly savedDtype: DType;
+  /** The folder or file it was loaded from. */
+  readonly path: string;
   /** `config.json` as it will be saved, but for class name and dtype. */
   config: ModelConfig;
   generationConfig: ModelConfig;
   /** Runs the blocks of every forward; replaced to recompute, shard or offload. */
   runner: LayerRunner = plainRunner;
   #frozen = false;
+  #lora: Lora | undefined;
   /** What `fill` read: the entries matter because a checkpoint may hold tensors that this model did not take from it. */
   #source: { checkpoint: CheckpointSource; entries: readonly CheckpointEntry[] } | undefined;
 
@@ -62,7 +74,8 @@ export abstract class PretrainedModel {
     this.companions = parts.companions;
     this.dtype = parts.dtype;
     this.savedDtype = parts.savedDtype;
-    this.decoder = new Decoder(parts.spec, parts.dtype);
+    this.path = parts.path;
+    this.decoder = new Decoder(parts.spec, parts.dtype, parts.flats);
   }
 
   /** All blocks in the order of use. */
@@ -71,6 +84,8 @@ export abstract class PretrainedModel {
   abstract get entries(): readonly CheckpointEntry[];
   /** The class name that transformers loads the folder with. */
   abstract get architecture(): string;
+  /** What PEFT calls the use that adapters were trained for. */
+  protected abstract get taskType(): "CAUSAL_LM" | "SEQ_CLS";
 
   get spec(): DecoderSpec { return this.decoder.spec; }
   /** Number of parameters, padding left out. */
@@ -78,28 +93,64 @@ export abstract class PretrainedModel {
     return this.blocks.reduce((sum, block) => sum + block.numParameters, 0);
   }
 
-  /** Makes all parameters train; `loss` does it by itself. */
+  /**
+   * Gives linears of the layers low-rank adapters, which train from now on in place of the weights.
+   *
+   * @throws {ConfigError} for a rank out of range, or targets that match no linear
+   */
+  addLora(options: LoraOptions): Lora {
+    if (this.#lora || this.#frozen) throw new Error("internal: adapters were asked for twice, or of a frozen model");
+    for (const block of this.blocks) block.freeze();
+    this.#lora = new Lora(this.decoder.layers, this.entries, options);
+    return this.#lora;
+  }
+  /** The adapters, if the model has any. */
+  get lora(): Lora | undefined { return this.#lora; }
+
+  /** Blocks that train even where only adapters do. */
+  protected get newBlocks(): readonly ParameterBlock[] { return []; }
+  /** Who runs the blocks of a training forward, and what they multiply with. */
+  protected get forwardOptions(): ForwardOptions { return { runner: this.runner, product: this.#lora?.product() ?? layerProduct }; }
+
+  /** For messages: "LlamaForCausalLM, 134.5 M parameters, bfloat16", and the adapters. */
+  describe(): string {
+    const size = `${this.architecture}, ${(this.numParameters / 1e6).toFixed(1)} M parameters, ${this.dtype}`;
+    return this.#lora ? `${size}; ${this.#lora}` : size;
+  }
+
+  /** Makes the parameters train, or the adapters where there are some; `loss` does it by itself. */
   enableGradients(): void {
     if (this.#frozen) throw new Error("internal: a frozen model was asked for gradients");
-    for (const block of this.blocks) block.enableGradients();
+    for (const block of [...(this.#lora?.blocks ?? []), ...this.newBlocks]) block.enableGradients();
+    if (this.#lora?.options.onlyLora) return;
+    const { layers } = this.decoder;
+    for (const block of this.blocks) block.enableGradients(this.#lora && layers.includes(block) ? "vectors" : "all");
   }
   /** Makes this model one that only scores. */
   freeze(): this {
     this.#frozen = true;
     this.releaseSource();
-    for (const block of this.blocks) block.freeze();
+    for (const block of this.trainedBlocks) block.freeze();
     return this;
   }
+  /** The blocks that train, adapters' included. */
+  get trainedBlocks(): readonly ParameterBlock[] {
+    return [...this.blocks, ...(this.#lora?.blocks ?? [])].filter(({ gradient }) => gradient);
+  }
   zeroGradients(): void {
-    for (const block of this.blocks) block.gradient?.zero_();
+    for (const block of this.trainedBlocks) block.gradient?.zero_();
   }
 
-  /** Gradient of every parameter by its checkpoint name, float32; views of the flat gradients. */
+  /** Gradient of every parameter that trains by its checkpoint name, float32; views of the flat gradients. */
   gradients(): Map<string, Tensor> {
     const gradients = new Map<string, Tensor>();
+    const add = (name: string, gradient: Tensor | undefined) => void (gradient && gradients.set(name, gradient));
     for (const entry of this.entries) {
-      const { gradient } = this.blockOf(entry);
-      if (gradient) gradients.set(entry.name, this.#rowsOf(entry, gradient));
+      const gradient = this.blockOf(entry).gradientOf(entry.leaf);
+      add(entry.name, gradient && noGrad(() => gradient.slice(0, entry.row, entry.row + (entry.shape[0] ?? 1))));
+    }
+    for (const { module, a, b } of this.#lora?.gradients() ?? []) {
+      gradients.set(factorName(module, "A"), a).set(factorName(module, "B"), b);
     }
     return gradients;
   }
@@ -142,7 +193,7 @@ export abstract class PretrainedModel {
     this.#source = undefined;
   }
 
-  /** The files of a self-contained Hugging Face folder are written into `dir`, which is made if need be. */
+  /** The files of a self-contained Hugging Face folder, adapters merged, are written into `dir`, which is made if need be. */
   async save(dir: string, options: { dtype?: DType; flatOf?: FlatReader } = {}): Promise<void> {
     const dtype = options.dtype ?? this.savedDtype;
     const flatOf = options.flatOf ?? ((block) => block.flat);
@@ -152,20 +203,31 @@ export abstract class PretrainedModel {
     json("config.json", { ...config, architectures: [this.architecture], dtype });
     json("generation_config.json", this.generationConfig);
     for (const [name, text] of this.companions) writeFileSync(join(dir, name), text);
-    const flats = new Map<ParameterBlock, Tensor>();
-    const flat = (block: ParameterBlock): Tensor => {
-      const known = flats.get(block) ?? flatOf(block);
-      flats.set(block, known);
-      return known;
+    let last: { block: ParameterBlock; flat: Tensor } | undefined; // of the blocks that are asked for one is in memory
+    const rows = (entry: CheckpointEntry): Tensor => {
+      const block = this.blockOf(entry);
+      if (last?.block !== block) last = { block, flat: flatOf(block) };
+      const base = this.#rowsOf(entry, last.flat), module = moduleOf(entry.name), { lora } = block;
+      return lora?.has(module) ? noGrad(() => base.to("float32").add(lora.delta(module))) : base;
     };
     // Written aside and renamed: the checkpoint that `masterOf` reads may be this very file, and it is mapped.
     const weights = join(dir, "model.safetensors");
     writeSafetensors(
       `${weights}.part`,
-      this.entries.map((entry) => ({ name: entry.name, shape: entry.shape, read: () => this.#rowsOf(entry, flat(this.blockOf(entry))) })),
+      this.entries.map((entry) => ({ name: entry.name, shape: entry.shape, read: () => rows(entry) })),
       dtype,
     );
     renameSync(`${weights}.part`, weights);
+  }
+
+  /** The adapters alone are written into `dir` in PEFT's format, with the model's own head where that is new. */
+  saveAdapter(dir: string): void {
+    if (!this.#lora) throw new Error("internal: a model without adapters was asked to save them");
+    const saved = this.entries.filter((entry) => this.newBlocks.includes(this.blockOf(entry)));
+    writePeftAdapter(dir, this.#lora, {
+      baseModel: this.path, taskType: this.taskType,
+      saved: new Map(saved.map((entry) => [entry.name, this.#rowsOf(entry, this.blockOf(entry).flat)])),
+    });
   }
 }
 
@@ -218,6 +280,6 @@ export function partsOf(source: CheckpointSource, options: LoadOptions): ModelPa
   const dtype = resolveDtype(options);
   return {
     family, spec: family.spec(source.config), config: source.config, generationConfig: source.generationConfig,
-    companions: source.companions, dtype, savedDtype: source.dtype ?? dtype,
+    companions: source.companions, dtype, savedDtype: source.dtype ?? dtype, path: source.path,
   };
 }

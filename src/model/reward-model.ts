@@ -6,6 +6,7 @@ import { Generator, indices, randn } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { openCheckpoint } from "./checkpoint-source.ts";
 import { type CheckpointEntry, HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
+import { mergedCheckpoint } from "./merged-checkpoint.ts";
 import { type AttentionMask, packRows, type TokenBatch, unpad } from "./packing.ts";
 import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
 
@@ -34,14 +35,17 @@ export class RewardModel extends PretrainedModel {
    * @throws {CheckpointError} when it is another kind of model, or as for CausalLM.load
    */
   static async load(path: string, options: LoadOptions = {}): Promise<RewardModel> {
-    const source = await openCheckpoint(path);
+    const base = await openCheckpoint(path);
+    const model = new RewardModel(partsOf(base, options), scaleOf(base.config, path));
+    const source = mergedCheckpoint(base, options.adapter, model.entries);
     if (!source.names().includes(SCORE_NAME)) {
       throw new CheckpointError(
         `${path}: has no "${SCORE_NAME}": it is no reward model; train one with "tschat reward", or start one from a language model`,
       );
     }
-    const model = new RewardModel(partsOf(source, options), scaleOf(source.config, path));
-    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true);
+    // An adapter with a score of its own may stand on a language model, as it was trained.
+    const mayHaveHead = !base.names().includes(SCORE_NAME);
+    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (mayHaveHead && name === HEAD_NAME));
     model.fill(source);
     return model;
   }
@@ -51,9 +55,10 @@ export class RewardModel extends PretrainedModel {
    * near unit size (arXiv:2009.01325, and OpenAI's code), or zero, so that a critic starts by saying nothing.
    */
   static async withNewHead(path: string, options: LoadOptions & { head: { seed: number } | "zero" }): Promise<RewardModel> {
-    const source = await openCheckpoint(path);
-    const model = new RewardModel(partsOf(source, options));
+    const base = await openCheckpoint(path);
+    const model = new RewardModel(partsOf(base, options));
     const decoderEntries = model.entries.filter((entry) => entry.name !== SCORE_NAME);
+    const source = mergedCheckpoint(base, options.adapter, decoderEntries);
     checkTensors(source, decoderEntries, (name) => model.family.isComputed?.(name) === true || [HEAD_NAME, SCORE_NAME].includes(name));
     model.fill(source, decoderEntries);
     const { head } = options, width = model.spec.embedding.size;
@@ -65,6 +70,8 @@ export class RewardModel extends PretrainedModel {
   }
 
   get architecture(): string { return `${this.family.className}ForSequenceClassification`; }
+  protected get taskType() { return "SEQ_CLS" as const; }
+  protected override get newBlocks(): readonly ParameterBlock[] { return [this.score]; }
   get blocks(): readonly ParameterBlock[] { return [...this.decoder.blocks, this.score]; }
   get entries(): readonly CheckpointEntry[] {
     const score: CheckpointEntry = { name: SCORE_NAME, shape: [1, this.spec.embedding.size], block: "score", leaf: "weight", row: 0 };
@@ -80,7 +87,7 @@ export class RewardModel extends PretrainedModel {
    */
   values(rows: readonly (readonly number[])[], only?: readonly number[]): Tensor {
     checkLengths(this, rows);
-    const options = { runner: this.runner, ...(only ? { only: indices(only) } : {}) };
+    const options = { ...this.forwardOptions, ...(only ? { only: indices(only) } : {}) };
     return this.#scoresOf(this.decoder.forward(packRows(rows), options));
   }
 

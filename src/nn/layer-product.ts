@@ -95,9 +95,10 @@ function fused(
   x: Tensor, block: ParameterBlock, matrix: string, weight: Tensor, scales: Tensor | undefined,
   { norm, activation, gated = false, residual }: ProductExtras = {},
 ): Tensor {
+  const lora = block.lora?.of(matrix); // the weight holds the adapters already; they are named for their gradients
   return new Tensor(op.layerProduct(
     x.handle, weight.handle, block.find(`${matrix}Bias`)?.handle ?? null, normCode[norm?.kind ?? "none"], norm?.weight?.handle ?? null,
     norm?.bias?.handle ?? null, norm?.eps ?? 0, activationCode[activation ?? "none"], gated, residual?.handle ?? null,
-    scales?.handle ?? null,
+    scales?.handle ?? null, lora?.a.handle, lora?.b.handle, lora?.rows, lora?.scale,
   ));
 }

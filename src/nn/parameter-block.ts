@@ -2,6 +2,7 @@ import type { DType } from "../native/binding.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { BlockLora } from "./lora.ts";
 
 /** One matrix or vector of a block, as it is multiplied: fused projections are one leaf. */
 export interface LeafSpec {
@@ -32,10 +33,14 @@ export class ParameterBlock {
   /** Elements before this index decay, those from it on do not. */
   readonly decayEnd: number;
   readonly #placements = new Map<string, Placement>();
+  /** Low-rank adapters over some of the matrices, which `leaf` then gives with the adapters added. */
+  lora: BlockLora | undefined;
   readonly #leaves = new Map<string, Tensor>();
   #gradient: Tensor | undefined;
+  #trainedFrom = 0;
 
-  constructor(name: string, leaves: readonly LeafSpec[], dtype: DType) {
+  /** @param flat a buffer with these leaves, to look into it instead of a new one */
+  constructor(name: string, leaves: readonly LeafSpec[], dtype: DType, flat?: Tensor) {
     this.name = name;
     let end = 0;
     const place = (leaf: LeafSpec): void => {
@@ -46,7 +51,7 @@ export class ParameterBlock {
     for (const leaf of leaves) if (leaf.shape.length > 1) place(leaf);
     this.decayEnd = end;
     for (const leaf of leaves) if (leaf.shape.length <= 1) place(leaf);
-    this.flat = zeros([end], dtype);
+    this.flat = flat ?? zeros([end], dtype);
     for (const leaf of this.#placements.keys()) this.#leaves.set(leaf, this.viewOf(this.flat, leaf));
   }
 
@@ -58,31 +63,43 @@ export class ParameterBlock {
     return [...this.#placements].flatMap(([name, { shape }]) => (shape.length > 1 ? [name] : []));
   }
 
-  /** The leaf that autograd sees. */
+  /** The leaf that is multiplied with; autograd sees it unless it has an adapter. */
   leaf(name: string): Tensor {
-    const leaf = this.#leaves.get(name);
+    const leaf = this.find(name);
     if (!leaf) throw new Error(`internal: block "${this.name}" has no leaf "${name}"`);
     return leaf;
   }
   /** The leaf, or undefined where this model has none (a bias, say). */
-  find(name: string): Tensor | undefined { return this.#leaves.get(name); }
+  find(name: string): Tensor | undefined { return this.lora?.of(name)?.merged ?? this.#leaves.get(name); }
 
-  /** The part of `flat` (any buffer with this block's layout: parameters, gradient, optimizer state) that belongs to a leaf. */
+  /** The part of `flat` (any buffer with this block's layout: parameters, optimizer's master) that belongs to a leaf. */
   viewOf(flat: Tensor, name: string): Tensor {
     const { start, size, shape } = this.#placement(name);
     return noGrad(() => flat.detach().slice(0, start, start + size).reshape(shape));
   }
 
-  /** [elements] float32 gradient of the flat buffer, or undefined while the block is frozen. */
+  /** Element from which on the block trains: 0, or `decayEnd` where only its vectors do. */
+  get trainedFrom(): number { return this.#trainedFrom; }
+  /** [elements from `trainedFrom` on] float32, or undefined while the block is frozen. */
   get gradient(): Tensor | undefined { return this.#gradient; }
+  /** A leaf's part of the gradient, or undefined where the leaf does not train. */
+  gradientOf(name: string): Tensor | undefined {
+    const { start, size, shape } = this.#placement(name), gradient = this.#gradient, from = start - this.#trainedFrom;
+    if (!gradient || from < 0) return undefined;
+    return noGrad(() => gradient.detach().slice(0, from, from + size).reshape(shape));
+  }
 
-  /** Makes the leaves train: allocates the flat gradient and hangs its views under the leaves. */
-  enableGradients(): void {
-    if (this.#gradient) return;
-    this.#gradient = zeros([this.flat.size], "float32");
+  /** Makes the leaves, or the vectors only, train: allocates the flat gradient and hangs its views under the leaves. */
+  enableGradients(part: "all" | "vectors" = "all"): void {
+    const from = part === "all" ? 0 : this.decayEnd;
+    if (this.#gradient || from === this.flat.size) return;
+    this.#trainedFrom = from;
+    this.#gradient = zeros([this.flat.size - from], "float32");
     for (const [name, leaf] of this.#leaves) {
+      const gradient = this.gradientOf(name);
+      if (!gradient) continue;
       leaf.requiresGrad_();
-      leaf.setGrad(this.viewOf(this.#gradient, name));
+      leaf.setGrad(gradient);
     }
   }
 

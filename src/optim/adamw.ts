@@ -17,13 +17,12 @@ export interface AdamWOptions {
   weightDecay: number;
 }
 
-/** What AdamW keeps of one block: [elements] float32 each. */
+/** What AdamW keeps of the part of one block that trains: [elements] float32 each. */
 export interface BlockState {
   block: ParameterBlock;
-  /**
-   * The parameters in float32: the block's own buffer when the model runs in float32, else a copy that is rounded into it after
-   * each step.
-   */
+  /** That part of the block's own buffer, in the model's dtype. */
+  parameters: Tensor;
+  /** The same in float32: `parameters` itself when the model runs in float32, else a copy that is rounded into it after each step. */
   master: Tensor;
   mean: Tensor;
   meanOfSquares: Tensor;
@@ -43,31 +42,42 @@ export class AdamW {
   /** @param masterOf gives the float32 start of a block that runs in another dtype */
   constructor(blocks: readonly ParameterBlock[], masterOf: (block: ParameterBlock) => Tensor, options: AdamWOptions) {
     this.#options = options;
-    this.states = blocks.map((block) => ({
-      block,
-      master: block.flat.dtype === "float32" ? block.flat : masterOf(block),
-      mean: zeros([block.flat.size]),
-      meanOfSquares: zeros([block.flat.size]),
-    }));
+    this.states = blocks.map((block) => {
+      const trained = (flat: Tensor) => (block.trainedFrom === 0 ? flat : noGrad(() => flat.slice(0, block.trainedFrom)));
+      const parameters = trained(block.flat), { size } = parameters;
+      const copy = () => (block.trainedFrom === 0 ? masterOf(block) : trained(masterOf(block)).clone()); // not a view: the rest is freed
+      const master = parameters.dtype === "float32" ? parameters : copy();
+      return { block, parameters, master, mean: zeros([size]), meanOfSquares: zeros([size]) };
+    });
   }
 
   /** Optimizer steps taken. */
   get numSteps(): number { return this.#steps; }
 
-  /** Moves the parameters along the blocks' gradients, which stay as they are. */
-  step(learningRate: number): void {
+  /**
+   * Moves the parameters along the blocks' gradients, which stay as they are.
+   *
+   * @param rateOf gives the learning rate of blocks that have one of their own
+   */
+  step(learningRate: number, rateOf: (block: ParameterBlock) => number = () => learningRate): void {
     this.#steps++;
+    const { weightDecay } = this.#options;
     noGrad(() => {
-      this.#update(learningRate, this.#options.weightDecay, ({ block }) => [0, block.decayEnd]);
-      this.#update(learningRate, 0, ({ block }) => [block.decayEnd, block.flat.size]);
-      for (const { block, master } of this.states) if (master !== block.flat) block.flat.copy_(master);
+      for (const rate of new Set(this.states.map(({ block }) => rateOf(block)))) {
+        const states = this.states.filter(({ block }) => rateOf(block) === rate);
+        this.#update(states, rate, weightDecay, ({ block }) => [0, block.decayEnd - block.trainedFrom]);
+        this.#update(states, rate, 0, ({ block, parameters }) => [block.decayEnd - block.trainedFrom, parameters.size]);
+      }
+      for (const { parameters, master } of this.states) if (master !== parameters) parameters.copy_(master);
     });
   }
 
   /** One fused call over the same range of every block. */
-  #update(learningRate: number, weightDecay: number, rangeOf: (state: BlockState) => [number, number]): void {
+  #update(
+    states: readonly BlockState[], learningRate: number, weightDecay: number, rangeOf: (state: BlockState) => [number, number],
+  ): void {
     const { beta1, beta2, epsilon } = this.#options;
-    const ranges = this.states.map((state) => ({ state, range: rangeOf(state) })).filter(({ range: [from, to] }) => to > from);
+    const ranges = states.map((state) => ({ state, range: rangeOf(state) })).filter(({ range: [from, to] }) => to > from);
     if (ranges.length === 0) return; // a model may have no vectors at all
     const part = (pick: (state: BlockState) => Tensor) => ranges.map(({ state, range: [from, to] }) => pick(state).slice(0, from, to));
     const handles = (tensors: readonly Tensor[]) => tensors.map((tensor) => tensor.handle);

@@ -1,4 +1,5 @@
 import { checkSharedConfig, microBatchTokensField, outputField, sharedFields } from "../config/common.ts";
+import { checkAdapter, checkLora, loraSharedFields } from "../config/lora.ts";
 import { boolean, choice, group, integer, number, path, type ConfigOf, type Fields } from "../config/fields.ts";
 import { didYouMean } from "../config/names.ts";
 import type { Settings } from "../config/resolve.ts";
@@ -9,6 +10,9 @@ export const ppoFields = {
   ...group("Models:", {
     actor: path({
       hint: "<dir>", aliases: ["actor_model_name_or_path"], help: "SFT model: the actor starts from it, the reference stays at it",
+    }),
+    actorAdapter: path({
+      hint: "<dir>", optional: true, help: "LoRA adapter in PEFT's format, merged into the SFT model before anything else",
     }),
     rewardModel: path({
       hint: "<dir>", aliases: ["critic_model_name_or_path"], help: "reward model: gives the scores; the critic starts from it",
@@ -94,6 +98,22 @@ export const ppoFields = {
     // "The 37 implementation details of PPO", 3: larger than AdamW's usual 1e-8.
     adamEpsilon: number({ default: 1e-5, above: 0, help: "added to the denominator of AdamW's step" }),
   }),
+  ...group("LoRA:", {
+    actorLoraRank: integer({
+      default: 0, min: 0, aliases: ["actor_lora_dim"],
+      help: "rank of low-rank adapters of the actor, which train in place of its weights; the reference is the actor without; 0 for none",
+    }),
+    criticLoraRank: integer({
+      default: 0, min: 0, aliases: ["critic_lora_dim"], help: "rank of low-rank adapters of the critic; 0 for none",
+    }),
+    ...loraSharedFields,
+    actorLoraLearningRate: number({
+      min: 0, optional: true, help: "peak learning rate of the actor's adapters; --actor-learning-rate when left out",
+    }),
+    criticLoraLearningRate: number({
+      min: 0, optional: true, help: "peak learning rate of the critic's adapters; --critic-learning-rate when left out",
+    }),
+  }),
 };
 
 /** Configuration of step 3. */
@@ -114,6 +134,7 @@ export const deepSpeedChatRecipe = {
 /** @throws {ConfigError} naming the flag that does not fit the others */
 export function checkPpoConfig(config: PpoConfig): void {
   checkSharedConfig(config);
+  checkPpoLora(config);
   const { rolloutBatchSize, samplesPerPrompt, miniBatchSize, maxPromptLen, maxNewTokens, minNewTokens, microBatchTokens } = config;
   const answers = rolloutBatchSize * samplesPerPrompt;
   if (answers % miniBatchSize !== 0) {
@@ -133,6 +154,26 @@ export function checkPpoConfig(config: PpoConfig): void {
     throw new ConfigError(
       `--micro-batch-tokens: expected at least --max-prompt-len + --max-new-tokens (${longest}), got ${microBatchTokens}; ` +
         "a sequence must fit into one forward",
+    );
+  }
+}
+
+type LoraConfig = Pick<
+  PpoConfig, keyof typeof loraSharedFields | "actorLoraRank" | "criticLoraRank" | "actorLoraLearningRate" | "criticLoraLearningRate"
+  | "actorAdapter"
+>;
+
+/** @throws {ConfigError} when a setting of adapters would have no effect, or would break PPO */
+export function checkPpoLora(config: LoraConfig): void {
+  const { actorLoraRank, criticLoraRank, actorLoraLearningRate, criticLoraLearningRate } = config;
+  checkLora(config, { actorLoraRank, criticLoraRank }, {
+    actorLoraLearningRate: ["actorLoraRank", actorLoraLearningRate], criticLoraLearningRate: ["criticLoraRank", criticLoraLearningRate],
+  });
+  checkAdapter("actorAdapter", config.actorAdapter, "actorLoraRank", actorLoraRank);
+  if ((config.loraDropout ?? 0) > 0) {
+    throw new ConfigError(
+      `--lora-dropout: expected 0 in PPO, got ${config.loraDropout}: with dropout the update's log-probabilities would not be those that ` +
+        "the answers were sampled with, and the first ratio not 1",
     );
   }
 }

@@ -17,6 +17,7 @@ import { explainedVariance } from "./whiten.ts";
 // All settings of `tschat ppo` but those that say where models, data and results are.
 const {
   actor: _actor, rewardModel: _rewardModel, data: _data, evalData: _evalData, output: _output, dtype: _dtype, device: _device,
+  actorAdapter: _actorAdapter,
   ...trainerFields
 } = ppoFields;
 
@@ -98,7 +99,7 @@ export class PpoTrainer {
    * @throws {TrainingError} when a loss or a gradient is not finite, or the actor is not the one that the experience was scored with
    */
   trainRlhf(experience: Experience, { learningRateFactor = 1, updatesActor = true }: IterationSchedule = {}): TrainResult {
-    const { options, rlhf } = this;
+    const { options, rlhf } = this, scaled = (rate: number | undefined) => rate && rate * learningRateFactor;
     const stopUpdate = this.#stopwatch.start("update");
     const kept = this.#firstValues.get(experience);
     this.#firstValues.delete(experience);
@@ -107,6 +108,8 @@ export class PpoTrainer {
       seed: options.seed + this.#iterations * 1000,
       actorLearningRate: options.actorLearningRate * learningRateFactor,
       criticLearningRate: options.criticLearningRate * learningRateFactor,
+      actorLoraLearningRate: scaled(options.actorLoraLearningRate),
+      criticLoraLearningRate: scaled(options.criticLoraLearningRate),
       updatesActor,
     }, kept?.steps === rlhf.critic.numSteps ? kept.first : undefined);
     stopUpdate(numTokens(experience));

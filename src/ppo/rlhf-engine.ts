@@ -1,4 +1,5 @@
 import type { ConfigOf } from "../config/fields.ts";
+import { loraChoice, loraSharedFields } from "../config/lora.ts";
 import { completeConfig } from "../config/resolve.ts";
 import { HybridEngine } from "../engine/hybrid-engine.ts";
 import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
@@ -7,13 +8,19 @@ import { CausalLM } from "../model/causal-lm.ts";
 import type { LoadOptions } from "../model/pretrained.ts";
 import { RewardModel } from "../model/reward-model.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
+import { checkPpoLora, ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 
-const { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity } = ppoFields;
-const engineFields = { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity };
+const {
+  adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity, seed, actorAdapter, actorLoraRank,
+  criticLoraRank, actorLoraLearningRate, criticLoraLearningRate,
+} = ppoFields;
+const engineFields = {
+  adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity, seed, actorAdapter, actorLoraRank,
+  criticLoraRank, actorLoraLearningRate, criticLoraLearningRate, ...loraSharedFields,
+};
 
 /** Which models to bring together, and how they are updated: by the names and with the defaults of `tschat ppo`. */
-export interface RlhfOptions extends LoadOptions, Partial<ConfigOf<typeof engineFields>> {
+export interface RlhfOptions extends Omit<LoadOptions, "adapter">, Partial<ConfigOf<typeof engineFields>> {
   /** SFT model, a folder or .gguf file: the actor starts from it, the reference stays at it. */
   actor: string;
   /** Reward model folder: it scores, and the critic starts from it. */
@@ -29,6 +36,7 @@ export class RlhfEngine {
   readonly generator: HybridEngine;
   /** Samples answers to held-out prompts, from the actor's very weights. */
   readonly evaluator: HybridEngine;
+  /** The SFT model; the actor without its adapters, where nothing else of it trains. */
   readonly reference: CausalLM;
   readonly critic: TrainEngine<RewardModel>;
   readonly rewardModel: RewardModel;
@@ -53,9 +61,12 @@ export class RlhfEngine {
    */
   static async load(options: RlhfOptions): Promise<RlhfEngine> {
     const { actor: actorPath, rewardModel: rewardPath } = options;
-    const settings = completeConfig({ name: "ppo", fields: engineFields, recipe: ppoRecipe }, settingsAmong(engineFields, options));
+    const settings = completeConfig(
+      { name: "ppo", fields: engineFields, recipe: ppoRecipe, check: checkPpoLora }, settingsAmong(engineFields, options),
+    );
     const tokenizer = options.tokenizer ?? (await Tokenizer.load(actorPath));
-    const actor = await CausalLM.load(actorPath, options);
+    const loadActor = () => CausalLM.load(actorPath, { ...options, adapter: settings.actorAdapter });
+    const actor = await loadActor();
     const rewardModel = (await RewardModel.load(rewardPath, options)).freeze();
     const critic = settings.criticHead === "zero"
       ? await RewardModel.withNewHead(rewardPath, { ...options, head: "zero" })
@@ -67,6 +78,9 @@ export class RlhfEngine {
       );
     }
     actor.generationConfig = { ...actor.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
+    const { actorLoraRank: actorRank, criticLoraRank: criticRank, seed: firstSeed } = settings;
+    if (actorRank > 0) actor.addLora(loraChoice(actorRank, firstSeed, settings));
+    if (criticRank > 0) critic.addLora(loraChoice(criticRank, firstSeed + 1, settings));
     const adam = adamOptions(settings);
     const evaluator = new HybridEngine(actor, { tokenizer });
     const { rolloutWeights: weights } = settings;
@@ -74,7 +88,7 @@ export class RlhfEngine {
       actor: new TrainEngine(actor, adam),
       generator: weights === "same" ? evaluator : new HybridEngine(actor, { tokenizer, weights, selfCheck: false }),
       evaluator,
-      reference: (await CausalLM.load(actorPath, options)).freeze(),
+      reference: actor.lora?.options.onlyLora ? actor.withoutLora() : (await loadActor()).freeze(),
       critic: new TrainEngine(critic, adam),
       rewardModel,
       tokenizer,

@@ -109,10 +109,11 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
   }
 }
 
-function sizesOf({ actor: { model }, rewardModel }: RlhfEngine): string {
+function sizesOf({ actor: { model }, critic, rewardModel }: RlhfEngine): string {
   const millions = (count: number) => `${(count / 1e6).toFixed(1)} M`;
   const ofActor = `${millions(model.numParameters)} parameters`;
-  return `actor: ${ofActor}; critic and reward model: ${millions(rewardModel.numParameters)}; ${model.dtype}`;
+  const adapters = [["actor", model.lora], ["critic", critic.model.lora]].flatMap(([whose, lora]) => (lora ? [`; ${whose}: ${lora}`] : []));
+  return `actor: ${ofActor}; critic and reward model: ${millions(rewardModel.numParameters)}; ${model.dtype}${adapters.join("")}`;
 }
 
 interface Prompts {

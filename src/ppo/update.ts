@@ -33,6 +33,9 @@ export interface UpdateOptions {
   seed: number;
   actorLearningRate: number;
   criticLearningRate: number;
+  /** Of adapters, if it is another one. */
+  actorLoraLearningRate?: number | undefined;
+  criticLoraLearningRate?: number | undefined;
   /** False while only the critic learns. */
   updatesActor: boolean;
 }
@@ -98,7 +101,7 @@ function stepOn(
     });
   }
   first?.values.dispose();
-  const criticGradientNorm = critic.step(options.criticLearningRate);
+  const criticGradientNorm = critic.step(options.criticLearningRate, options.criticLoraLearningRate);
   for (const part of parts) {
     tidy(() => {
       const rows = pickRows(experience, part), responseMask = pick(experience, "responseMask", part);
@@ -114,7 +117,7 @@ function stepOn(
       ratioMax = Math.max(ratioMax, policy.ratioMax.item());
     });
   }
-  const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate) : 0;
+  const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate, options.actorLoraLearningRate) : 0;
   return { means: { ...sums, actorGradientNorm, criticGradientNorm }, ratioMax, tokens: totalTokens };
 }
 

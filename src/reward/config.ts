@@ -1,4 +1,5 @@
 import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { adapterField, checkAdapter, checkLora, loraFields } from "../config/lora.ts";
 import { boolean, choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -10,6 +11,7 @@ export const rewardFields = {
       hint: "<dir|file.gguf>", aliases: ["model_name_or_path"],
       help: "model to start from, usually the SFT model; it gets a new score head",
     }),
+    ...adapterField,
   }),
   ...outputField,
   ...sharedFields,
@@ -35,6 +37,7 @@ export const rewardFields = {
     ...microBatchTokensField,
     ...optimizerFields,
   }),
+  ...loraFields,
 };
 
 /** Configuration of step 2. */
@@ -43,7 +46,9 @@ export type RewardConfig = ConfigOf<typeof rewardFields>;
 /** @throws {ConfigError} when a pair does not fit into one forward, or a setting would have no effect */
 export function checkRewardConfig(config: RewardConfig): void {
   checkSharedConfig(config);
-  const { microBatchTokens, maxSeqLen, objective, numPaddingAtBeginning } = config;
+  const { microBatchTokens, maxSeqLen, objective, numPaddingAtBeginning, loraRank, loraLearningRate, adapter } = config;
+  checkLora(config, { loraRank }, { loraLearningRate: ["loraRank", loraLearningRate] });
+  checkAdapter("adapter", adapter, "loraRank", loraRank);
   if (microBatchTokens < 2 * maxSeqLen) {
     throw new ConfigError(
       `--micro-batch-tokens: expected at least twice --max-seq-len (${2 * maxSeqLen}), got ${microBatchTokens}; ` +

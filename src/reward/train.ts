@@ -1,5 +1,6 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
 import { heldOutOf } from "../config/common.ts";
+import { loraChoice } from "../config/lora.ts";
 import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
@@ -7,7 +8,7 @@ import { encodePreferences, type PreferencePair } from "../data/encode.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
-import { trainingLoop } from "../engine/training-loop.ts";
+import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
 import { moments } from "../metrics/moments.ts";
 import { padRight } from "../model/packing.ts";
 import { RewardModel, type ScoreScale } from "../model/reward-model.ts";
@@ -48,7 +49,8 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   const encode = (pairs: typeof records.train) => encodePreferences(pairs, tokenizer, { maxSeqLen });
   const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
   reportData(run.note, "pairs", records.statistics, train, heldOut);
-  run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
+  if (config.loraRank > 0) model.addLora(loraChoice(config.loraRank, config.seed, config));
+  run.note(`model: ${model.describe()}`);
   const engine = new TrainEngine(model, adamOptions(config));
   const padId = tokenizer.padTokenId;
   let scored = { step: -1, scores: { chosen: [], rejected: [] } as PairScores };
@@ -70,7 +72,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
     size: train.samples.length,
     batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),
     shown: ["loss", "accuracy", "evalAccuracy", "tokensPerSecond"],
-    update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), { ...config, padId }, learningRate),
+    update: (rows, ...rates) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), { ...config, padId }, rates),
     evaluate: () => {
       const metrics = evaluation(heldOutScores());
       margin = metrics.evalMargin;
@@ -88,7 +90,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
 type UpdateConfig = Pick<RewardConfig, "objective" | "centerRewards" | "numPaddingAtBeginning" | "microBatchTokens"> & { padId: number };
 
 /** One optimizer step: the mean loss over all pairs of the minibatch, however it is cut into micro-batches. */
-function update(engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair[], config: UpdateConfig, learningRate: number): Metrics {
+function update(engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair[], config: UpdateConfig, rates: LearningRates): Metrics {
   const begin = performance.now();
   let loss = 0, correct = 0;
   for (const batch of microBatches(pairs, numTokens, config.microBatchTokens)) {
@@ -97,7 +99,7 @@ function update(engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair
     loss += engine.backward(result.loss);
     correct += noGrad(() => result.chosenScores.greater(result.rejectedScores).sum().item());
   }
-  const gradientNorm = engine.step(learningRate);
+  const gradientNorm = engine.step(...rates);
   const tokens = pairs.reduce((sum, pair) => sum + numTokens(pair), 0);
   return { loss, accuracy: correct / pairs.length, gradientNorm, tokens, tokensPerSecond: tokens / ((performance.now() - begin) / 1000) };
 }

@@ -1,4 +1,5 @@
 import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { adapterField, checkAdapter, checkLora, loraFields } from "../config/lora.ts";
 import { choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -9,6 +10,7 @@ export const sftFields = {
     model: path({
       hint: "<dir|file.gguf>", aliases: ["model_name_or_path"], help: "model to start from: a Hugging Face folder or a .gguf file",
     }),
+    ...adapterField,
   }),
   ...outputField,
   ...sharedFields,
@@ -22,15 +24,18 @@ export const sftFields = {
     ...microBatchTokensField,
     ...optimizerFields,
   }),
+  ...loraFields,
 };
 
 /** Configuration of step 1. */
 export type SftConfig = ConfigOf<typeof sftFields>;
 
-/** @throws {ConfigError} when a sequence of the allowed length does not fit into one forward */
+/** @throws {ConfigError} when a sequence of the allowed length does not fit into one forward, or a setting would have no effect */
 export function checkSftConfig(config: SftConfig): void {
   checkSharedConfig(config);
-  const { microBatchTokens, maxSeqLen } = config;
+  const { microBatchTokens, maxSeqLen, loraRank, loraLearningRate, adapter } = config;
+  checkLora(config, { loraRank }, { loraLearningRate: ["loraRank", loraLearningRate] });
+  checkAdapter("adapter", adapter, "loraRank", loraRank);
   if (microBatchTokens < maxSeqLen) {
     throw new ConfigError(
       `--micro-batch-tokens: expected at least --max-seq-len (${maxSeqLen}), got ${microBatchTokens}; a sequence must fit into one forward`,

@@ -1,5 +1,6 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
 import { heldOutOf } from "../config/common.ts";
+import { loraChoice } from "../config/lora.ts";
 import type { StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
@@ -7,7 +8,7 @@ import { encodeDemonstrations, type SftSample } from "../data/encode.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
-import { trainingLoop } from "../engine/training-loop.ts";
+import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -35,14 +36,15 @@ export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSumm
   const encode = (demonstrations: typeof records.train) => encodeDemonstrations(demonstrations, tokenizer, { ...config, maxSeqLen });
   const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
   reportData(run.note, "demonstrations", records.statistics, train, heldOut);
-  run.note(`model: ${model.architecture}, ${(model.numParameters / 1e6).toFixed(1)} M parameters, ${model.dtype}`);
+  if (config.loraRank > 0) model.addLora(loraChoice(config.loraRank, config.seed, config));
+  run.note(`model: ${model.describe()}`);
   model.generationConfig = { ...model.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
   const engine = new TrainEngine(model, adamOptions(config));
   const { before, after, steps } = await trainingLoop(config, run, {
     size: train.samples.length,
     batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),
     shown: ["loss", "evalPerplexity", "tokensPerSecond"],
-    update: (rows, learningRate) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), config, learningRate),
+    update: (rows, ...rates) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), config, rates),
     evaluate: () => ({ evalPerplexity: perplexity(model, heldOut.samples, config.microBatchTokens) }),
     save: (folder) => writeFolder(folder, async (temporary) => {
       await engine.save(temporary);
@@ -56,14 +58,14 @@ export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSumm
 }
 
 /** One optimizer step: the mean over all counted tokens of the minibatch, however it is cut into micro-batches. */
-function update(engine: TrainEngine<CausalLM>, samples: readonly SftSample[], config: SftConfig, learningRate: number) {
+function update(engine: TrainEngine<CausalLM>, samples: readonly SftSample[], config: SftConfig, rates: LearningRates) {
   const begin = performance.now();
   const totalTokens = samples.reduce((sum, sample) => sum + countedTokens(sample), 0);
   let loss = 0;
   for (const batch of microBatches(samples, numTokens, config.microBatchTokens)) {
     loss += engine.backward(logLikelihood(engine.model, batch).div(-totalTokens));
   }
-  const gradientNorm = engine.step(learningRate);
+  const gradientNorm = engine.step(...rates);
   const tokens = samples.reduce((sum, sample) => sum + sample.tokens.length, 0);
   return { loss, gradientNorm, tokens, tokensPerSecond: tokens / ((performance.now() - begin) / 1000) };
 }

@@ -27,6 +27,13 @@ export function enableGrad<Result>(body: () => Result): Result {
   return withGrad("enableGrad", true, body);
 }
 
+/** Whether gradients are recorded now. */
+export function gradEnabled(): boolean {
+  const enabled = binding.setGradEnabled(true);
+  binding.setGradEnabled(enabled);
+  return enabled;
+}
+
 /**
  * Joins `outputs`, computed without gradients, to the graph as if one function had made them from `inputs`.
  * `backward` gets one gradient (or undefined) per output and returns one (or undefined) per input.

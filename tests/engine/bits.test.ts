@@ -6,6 +6,7 @@ import { Generation } from "../../src/engine/generation.ts";
 import { InferenceView } from "../../src/engine/inference-view.ts";
 import { KvCache, pagesFor } from "../../src/engine/kv-cache.ts";
 import { CausalLM } from "../../src/model/causal-lm.ts";
+import type { LoraOptions } from "../../src/model/lora.ts";
 import { type PackedRows, packRows } from "../../src/model/packing.ts";
 import { targetLogprobs } from "../../src/model/token-logprobs.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
@@ -14,7 +15,7 @@ import { numThreads, setNumThreads } from "../../src/tensor/system.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { tidy } from "../../src/tensor/tidy.ts";
 import { describeKernels } from "../kernels/kernel-sets.ts";
-import { floatTypes } from "../kernels/numbers.ts";
+import { floatTypes, random } from "../kernels/numbers.ts";
 import { writeTinyModel } from "../model/tiny-model.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 
@@ -26,10 +27,11 @@ const written = (family: "llama" | "opt", config: Record<string, unknown> = {}) 
   writeTinyModel(temporaryFolder(), { family, config: { max_position_embeddings: 320, ...config } });
 
 /** Models of contexts that cross pages (32 tokens), and of longer ones that cross chunks (256). */
-const models: [string, () => string][] = [
+const models: [string, () => string, LoraOptions?][] = [
   ["tiny-llama", golden("tiny-llama")], ["tiny-opt", golden("tiny-opt")], ["tiny-opt-postnorm", golden("tiny-opt-postnorm")],
   ["tiny-llama3-biases", golden("tiny-llama3-biases")],
   ["llama of 320 tokens", written("llama", { head_dim: 20 })],
+  ["llama of 320 tokens, with adapters", written("llama"), { rank: 3, alpha: 24, targets: "q_proj,v_proj,up_proj,down_proj" }],
   ["opt of 320 tokens, post-norm, narrow embeddings", written("opt", { do_layer_norm_before: false, word_embed_proj_dim: 20 })],
 ];
 
@@ -109,10 +111,15 @@ function expectBits(actual: readonly Buffer[][], expected: readonly Buffer[][], 
 }
 
 describeKernels("training and generation have the same bits", () => {
-  describe.each(models)("%s", (_, folder) => {
+  describe.each(models)("%s", (_, folder, adapters) => {
     describe.each(floatTypes)("%s", (dtype) => {
       const load = async () => {
         const model = await CausalLM.load(folder(), { dtype });
+        if (adapters) {
+          const lora = model.addLora(adapters);
+          for (const { flat } of lora.blocks) flat.copy_(random([flat.size], 7, "float32", 0.2)); // B starts as 0
+          lora.merge();
+        }
         model.enableGradients();
         return model;
       };

@@ -20,6 +20,19 @@ at::Tensor layerProduct(const at::Tensor& input, const at::Tensor& weight, const
                         const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
                         const MaybeTensor& residual, const MaybeTensor& scales);
 
+/**
+ * Gradients of low-rank adapters, which add scale * B A to rows of a matrix: with G the gradient of its outputs, dA = scale (G B)^T x and
+ * dB = scale G^T (x A^T). That of the matrix itself, [out, in], is never made. Several parts of the matrix, the i-th from row rows[2 i]
+ * to row rows[2 i + 1], have adapters of one rank, whose factors lie below each other.
+ *
+ * @param product gradient of all outputs, [tokens, out]
+ * @param x what the matrix was multiplied with, [tokens, in]
+ * @param a [parts * rank, in]
+ * @param b [rows of all parts, rank]
+ */
+std::pair<at::Tensor, at::Tensor> loraGradients(const at::Tensor& product, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b,
+                                                at::IntArrayRef rows, double scale);
+
 /** See `AppendArgs`. */
 void appendCache(const at::Tensor& projected, const at::Tensor& keys, const at::Tensor& values, const at::Tensor& positions,
                  const at::Tensor& places, const MaybeTensor& cos, const MaybeTensor& signedSin, int64_t heads);

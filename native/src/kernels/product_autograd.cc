@@ -73,7 +73,8 @@ static at::Tensor weightGradient(const at::Tensor& weight, const at::Tensor& a, 
 struct LayerProduct : torch::autograd::Function<LayerProduct> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, const MaybeTensor& bias,
                             int64_t norm, const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation,
-                            bool gated, const MaybeTensor& residual) {
+                            bool gated, const MaybeTensor& residual, const MaybeTensor& loraA, const MaybeTensor& loraB,
+                            const std::vector<int64_t>& loraRows, double loraScale) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor x = input.contiguous();
     const bool isActivated = activation != 0 || gated;
@@ -87,19 +88,21 @@ struct LayerProduct : torch::autograd::Function<LayerProduct> {
       y = layerProduct(x, weight, bias, norm, normWeight, normBias, eps, 0, false, residual, std::nullopt);
     }
     const auto orNone = [](const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); };
-    context->save_for_backward({x, weight, orNone(bias), orNone(normWeight), orNone(normBias), before});
+    context->save_for_backward({x, weight, orNone(bias), orNone(normWeight), orNone(normBias), before, orNone(loraA), orNone(loraB)});
     context->saved_data["norm"] = norm;
     context->saved_data["eps"] = eps;
     context->saved_data["activation"] = activation;
     context->saved_data["gated"] = gated;
     context->saved_data["hasResidual"] = residual.has_value();
+    context->saved_data["loraRows"] = loraRows;
+    context->saved_data["loraScale"] = loraScale;
     return y;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const at::Tensor& dy = gradients[0];
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &before = saved[5];
+    const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &before = saved[5], &loraA = saved[6];
     const auto maybe = [](const at::Tensor& tensor) { return tensor.defined() ? MaybeTensor(tensor) : std::nullopt; };
     const MaybeTensor normWeight = maybe(saved[3]), normBias = maybe(saved[4]);
     const int64_t norm = context->saved_data["norm"].toInt(), activation = context->saved_data["activation"].toInt();
@@ -107,17 +110,24 @@ struct LayerProduct : torch::autograd::Function<LayerProduct> {
     const bool gated = context->saved_data["gated"].toBool();
     const at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor product = before.defined() ? activationBackward(before, dy, activation, gated) : dy.contiguous();
-    at::Tensor dx, dWeight, dBias, dNormWeight, dNormBias;
-    if (context->needs_input_grad(1)) {
+    at::Tensor dx, dWeight, dBias, dNormWeight, dNormBias, dLoraA, dLoraB;
+    const auto trains = [](const MaybeTensor& tensor) { return tensor && tensor->requires_grad(); };
+    const bool trainsLora = trains(maybe(loraA));
+    if (context->needs_input_grad(1) || trainsLora) {
       const at::Tensor normed = norm == 0 ? x : normRows(x, norm, normWeight, normBias, eps); // less than keeping it costs in memory
-      dWeight = weightGradient(weight, product, normed);
+      if (context->needs_input_grad(1)) dWeight = weightGradient(weight, product, normed);
+      if (trainsLora) {
+        std::tie(dLoraA, dLoraB) = loraGradients(product, normed, loraA, saved[7], context->saved_data["loraRows"].toIntVector(),
+                                                 context->saved_data["loraScale"].toDouble());
+      }
     }
-    if (bias.defined()) dBias = product.sum(0);
-    if (context->needs_input_grad(0) || normWeight || normBias) {
+    if (trains(maybe(bias))) dBias = product.sum(0);
+    if (context->needs_input_grad(0) || trains(normWeight) || trains(normBias)) {
       dx = product.mm(weight);
       if (norm != 0) std::tie(dx, dNormWeight, dNormBias) = normBackward(x, dx, norm, normWeight, normBias, eps);
     }
-    return {dx, dWeight, dBias, {}, dNormWeight, dNormBias, {}, {}, {}, context->saved_data["hasResidual"].toBool() ? dy : at::Tensor()};
+    return {dx, dWeight, dBias, {}, dNormWeight, dNormBias, {}, {}, {}, context->saved_data["hasResidual"].toBool() ? dy : at::Tensor(),
+            dLoraA, dLoraB, {}, {}};
   }
 };
 
@@ -155,13 +165,15 @@ static at::Tensor normRowsAutograd(const at::Tensor& x, int64_t kind, const Mayb
 
 static at::Tensor layerProductAutograd(const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias, int64_t norm,
                                        const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation,
-                                       bool gated, const MaybeTensor& residual, const MaybeTensor& scales) {
-  if (!isTracked({x, weight, bias, normWeight, normBias, residual})) {
+                                       bool gated, const MaybeTensor& residual, const MaybeTensor& scales, const MaybeTensor& loraA,
+                                       const MaybeTensor& loraB, at::IntArrayRef loraRows, double loraScale) {
+  if (!isTracked({x, weight, bias, normWeight, normBias, residual, loraA, loraB})) {
     const at::AutoDispatchBelowADInplaceOrView below;
     return layerProduct(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual, scales);
   }
   TORCH_CHECK(!scales, "a product with int8 weights has no gradient");
-  return LayerProduct::apply(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual);
+  return LayerProduct::apply(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual, loraA, loraB,
+                             loraRows.vec(), loraScale);
 }
 
 }  // namespace tschat

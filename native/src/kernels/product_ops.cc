@@ -96,17 +96,26 @@ at::Tensor layerProduct(const at::Tensor& input, const at::Tensor& weight, const
   return y;
 }
 
+/** Low-rank adapters are in the weight already; they are named for their gradients (product_autograd.cc). */
+static at::Tensor layerProductCpu(const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias, int64_t norm,
+                                  const MaybeTensor& normWeight, const MaybeTensor& normBias, double eps, int64_t activation, bool gated,
+                                  const MaybeTensor& residual, const MaybeTensor& scales, const MaybeTensor&, const MaybeTensor&,
+                                  at::IntArrayRef, double) {
+  return layerProduct(x, weight, bias, norm, normWeight, normBias, eps, activation, gated, residual, scales);
+}
+
 }  // namespace tschat
 
 TORCH_LIBRARY_FRAGMENT(tschat, library) {
   library.def(
       "layer_product(Tensor x, Tensor weight, Tensor? bias=None, int norm=0, Tensor? norm_weight=None, Tensor? norm_bias=None, "
-      "float eps=0, int activation=0, bool gated=False, Tensor? residual=None, Tensor? scales=None) -> Tensor");
+      "float eps=0, int activation=0, bool gated=False, Tensor? residual=None, Tensor? scales=None, Tensor? lora_a=None, "
+      "Tensor? lora_b=None, int[] lora_rows=[], float lora_scale=0) -> Tensor");
   library.def("norm_rows(Tensor x, int norm, Tensor? weight, Tensor? bias, float eps) -> Tensor");
   library.def("activate_rows(Tensor x, int activation, bool gated) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(tschat, CPU, library) {
-  library.impl("layer_product", TORCH_FN(tschat::layerProduct));
+  library.impl("layer_product", TORCH_FN(tschat::layerProductCpu));
   library.impl("norm_rows", TORCH_FN(tschat::normRows));
   library.impl("activate_rows", TORCH_FN(tschat::activateRows));
 }
