@@ -38,7 +38,7 @@ export const prefillCommand: CommandSpec = {
     const measure = (each: (typeof cases)[number]) => compare({ ...config, ...each, dtype, newTokens: 1, timesAddon: false }, peers);
     for await (const { each, result, limits } of betweenLimits(dtype, cases, measure)) {
       const prefillTokensPerSecond = median(result.prefill);
-      const bound = boundOf(prefillWork(shape, each), medianLimits(limits));
+      const bound = boundOf(prefillWork(shape, Array<number>(each.batch).fill(each.promptLength)), medianLimits(limits));
       const limitTokensPerSecond = (each.batch * each.promptLength) / bound.seconds;
       report.add({
         ...each, prefillTokensPerSecond, limitTokensPerSecond,

@@ -4,12 +4,18 @@ import { runProgram } from "../src/config/command.ts";
 import { contextCommand } from "./context.ts";
 import { continuousCommand } from "./continuous.ts";
 import { decodeCommand } from "./decode.ts";
+import { memoryCommand } from "./memory.ts";
+import { ppoIterationCommand } from "./ppo-iteration.ts";
 import { prefillCommand } from "./prefill.ts";
 import { samplingCommand } from "./sampling.ts";
 import { switchCommand } from "./switch.ts";
+import { trainStepCommand } from "./train-step.ts";
 
 /** All benchmarks, in the order of the help text. */
-export const commands = [decodeCommand, prefillCommand, samplingCommand, switchCommand, contextCommand, continuousCommand];
+export const commands = [
+  decodeCommand, prefillCommand, samplingCommand, switchCommand, contextCommand, continuousCommand,
+  trainStepCommand, ppoIterationCommand, memoryCommand,
+];
 
 /** Runs one command line (without `node` and the script). Prints an error and gives its exit code instead of throwing. */
 export async function runBench(argv: readonly string[]): Promise<number> {
@@ -17,7 +23,8 @@ export async function runBench(argv: readonly string[]): Promise<number> {
     return await runProgram({
       name: "bench",
       version: "1",
-      description: "Measure generation: speed beside the limits of this machine, measured in the same run, and beside other engines.",
+      description: "Measure generation and training: speed beside the limits of this machine, measured in the same run, and beside other " +
+        "engines.",
       commands,
       example: "npm run bench -- decode --model SmolLM2-135M-Instruct --batch 1,8,32",
       epilogue: "Exit codes:\n  0    measured\n  1    failed; the message says why\n  2    the flags or files cannot be run",

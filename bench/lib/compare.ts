@@ -1,5 +1,6 @@
 import { type GenerationRates, type GenerationTimes, type GenerationWorkload, measureGeneration, ratesOf } from "./generation-run.ts";
-import type { Peer } from "./peers.ts";
+import { inTurn } from "./in-turn.ts";
+import type { Peer, PeerRates } from "./peers.ts";
 import type { Row } from "./report.ts";
 import { median, medianRatio } from "./statistics.ts";
 
@@ -14,17 +15,15 @@ export interface Comparison extends GenerationRates {
 export async function compare(workload: GenerationWorkload, peers: readonly Peer[]): Promise<Comparison> {
   if (peers.length === 0) return { ...summary(workload, [await measureGeneration(workload)]), peers: [] };
   const once = { ...workload, repeats: 1 };
-  const ours: GenerationTimes[] = [];
-  const theirs = peers.map(({ name }) => ({ name, rates: { prefill: [] as number[], decode: [] as number[] } }));
-  for (let i = 0; i < workload.repeats; i++) {
-    ours.push(await measureGeneration({ ...once, timesAddon: workload.timesAddon && i === 0 }));
-    for (const [p, peer] of peers.entries()) {
-      const { prefill, decode } = await peer.run(once);
-      theirs[p]?.rates.prefill.push(prefill);
-      theirs[p]?.rates.decode.push(decode);
-    }
-  }
-  return { ...summary(workload, ours), peers: theirs };
+  const { ours, peers: theirs } = await inTurn(
+    workload.repeats,
+    (turn) => measureGeneration({ ...once, timesAddon: workload.timesAddon && turn === 0 }),
+    peers.map(({ name, run }) => ({ name, run: () => run(once) })),
+  );
+  const ratesOfPeer = (results: readonly PeerRates[]) => (
+    { prefill: results.map(({ prefill }) => prefill), decode: results.map(({ decode }) => decode) }
+  );
+  return { ...summary(workload, ours), peers: theirs.map(({ name, results }) => ({ name, rates: ratesOfPeer(results) })) };
 }
 
 function summary(workload: GenerationWorkload, runs: readonly GenerationTimes[]): Omit<Comparison, "peers"> {

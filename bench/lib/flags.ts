@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { ConfigError } from "../../src/errors.ts";
-import { dtypeField } from "../../src/config/common.ts";
+import { dtypeField, microBatchTokensField } from "../../src/config/common.ts";
 import { boolean, choices, group, integer, path, text } from "../../src/config/fields.ts";
 import { flagOf } from "../../src/config/names.ts";
 
@@ -23,12 +23,30 @@ export const runFields = group("Run:", {
   json: boolean({ default: false, help: "print one JSON object a row instead of a table" }),
 });
 
-/** Other engines to run in turn with ours. */
-export const peerFields = group("Other engines:", {
+/** The folder of other engines, under whose heading the flags about them stand. */
+export const peersField = {
   peers: path({ hint: "<dir>", optional: true, help: "folder that bench/peers/setup.sh made; measures the engines in it too, in turn" }),
+};
+
+/** Other engines that generate, to run in turn with ours. */
+export const peerFields = group("Other engines:", {
+  ...peersField,
   against: choices(["llama.cpp", "hf"], { default: ["llama.cpp", "hf"], help: "which of them" }),
   peerGguf: path({ hint: "<file.gguf>", optional: true, help: "the same model for llama.cpp" }),
 });
+
+/** Other trainers, to run PPO in turn with ours. */
+export const ppoPeerFields = group("Other engines:", {
+  ...peersField,
+  against: choices(["deepspeed-chat", "trl"], { default: ["deepspeed-chat", "trl"], help: "which of them" }),
+  peerDschat: path({ hint: "<dir>", optional: true, help: "DeepSpeed-Chat's sources; the environment variable DSCHAT_DIR when left out" }),
+});
+
+/** How training keeps its memory within bounds. */
+export const trainingFields = {
+  ...microBatchTokensField,
+  checkpointing: boolean({ default: false, help: "recompute each block going backward, which takes less memory and more time" }),
+};
 
 /**
  * The numbers of a flag such as `--batch 1,8,32`.

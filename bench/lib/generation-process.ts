@@ -1,21 +1,15 @@
-// One measurement in a process of its own; `measureGeneration` starts it with the workload as JSON and reads the result as JSON.
-import { describeFailure } from "../../src/cli/exit-codes.ts";
-import { CausalLM, HybridEngine, setNumThreads } from "../../src/index.ts";
-import { full } from "../../src/tensor/create.ts";
+// One measurement of generation in a process of its own, started by `measureGeneration`.
+import { CausalLM, HybridEngine } from "../../src/index.ts";
 import { collectGarbage } from "../../src/tensor/system.ts";
-import { tidy } from "../../src/tensor/tidy.ts";
 import type { GenerationTimes, GenerationWorkload } from "./generation-run.ts";
 import { secondsInAddon } from "./addon-time.ts";
+import { measuringProcess } from "./measuring-process.ts";
 import { randomPrompts } from "./prompts.ts";
-import { peakResidentBytes, residentBytes, resetPeak } from "./resident-memory.ts";
+import { peakResidentBytes, resetPeak } from "./resident-memory.ts";
 import { secondsOf } from "./statistics.ts";
 
-async function measure(workload: GenerationWorkload): Promise<GenerationTimes> {
+async function measure(workload: GenerationWorkload, baseBytes: number): Promise<GenerationTimes> {
   const { batch, promptLength, newTokens, repeats, dtype } = workload;
-  setNumThreads(workload.threads);
-  // The libraries of products load their code when they are first called.
-  tidy(() => void full([64, 64], 1, dtype).matmul(full([64, 64], 1, dtype)));
-  const before = residentBytes();
   const model = await CausalLM.load(workload.model, { dtype });
   // The pages of the mapped checkpoint count as resident until the mapping is collected.
   model.releaseSource();
@@ -34,7 +28,7 @@ async function measure(workload: GenerationWorkload): Promise<GenerationTimes> {
     firstSeconds.push(secondsOf(() => generate(1, i)));
     if (newTokens > 1) allSeconds.push(secondsOf(() => generate(newTokens, i)));
   }
-  const peakBytes = peakResidentBytes() - before;
+  const peakBytes = peakResidentBytes() - baseBytes;
   return { firstSeconds, allSeconds, peakBytes, javascriptShare: workload.timesAddon ? javascriptShare(generate, newTokens) : Number.NaN };
 }
 
@@ -44,11 +38,4 @@ function javascriptShare(generate: (maxNewTokens: number) => void, newTokens: nu
   return 1 - (all.inAddon - first.inAddon) / (all.total - first.total);
 }
 
-try {
-  const result = await measure(JSON.parse(process.argv[2] ?? "") as GenerationWorkload);
-  process.stdout.write(`${JSON.stringify(result)}\n`);
-} catch (error) {
-  const { message, exitCode } = describeFailure(error);
-  process.stderr.write(`${message}\n`);
-  process.exitCode = exitCode;
-}
+await measuringProcess(measure);

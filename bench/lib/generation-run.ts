@@ -1,13 +1,10 @@
-import { fileURLToPath } from "node:url";
 import { ConfigError } from "../../src/errors.ts";
-import { runForJson } from "./json-process.ts";
+import { measureInProcess, type ProcessSettings } from "./measuring-process.ts";
 import type { ModelShape, SampledWith } from "./roofline.ts";
 
 /** What one process generates: every prompt is random and every answer has exactly `newTokens` tokens. */
-export interface GenerationWorkload {
+export interface GenerationWorkload extends ProcessSettings {
   model: string;
-  dtype: "float32" | "bfloat16";
-  threads: number;
   batch: number;
   promptLength: number;
   newTokens: number;
@@ -37,13 +34,12 @@ export interface GenerationRates {
 }
 
 /**
- * Measures in a process of its own, so that nothing that ran before counts as memory of this run.
+ * Measures in a process of its own.
  *
  * @throws {ConfigError} what the process says about the model
  */
 export async function measureGeneration(workload: GenerationWorkload): Promise<GenerationTimes> {
-  const script = fileURLToPath(new URL("generation-process.ts", import.meta.url));
-  const result = (await runForJson(process.execPath, [script, JSON.stringify(workload)])) as GenerationTimes;
+  const result = await measureInProcess<GenerationWorkload, GenerationTimes>("generation-process.ts", workload);
   return { ...result, javascriptShare: result.javascriptShare ?? Number.NaN }; // JSON has null for NaN
 }
 

@@ -35,33 +35,57 @@ export interface PeerConfig {
  * @throws {ConfigError} when a program or file is missing, or a flag about peers has no `--peers` beside it
  */
 export function openPeers({ model, peers, against, peerGguf }: PeerConfig, flags: Flags): Peer[] {
-  if (peers === undefined) {
-    const idle = ["against", "peerGguf"].find((key) => flags[key] !== undefined);
-    if (idle === undefined) return [];
-    throw new ConfigError(`${flagOf(idle)}: needs --peers, the folder that bench/peers/setup.sh made`);
-  }
+  if (peers === undefined) return refuseIdle(flags, ["against", "peerGguf"]);
   return against.map((name) => (name === "hf" ? huggingFace(peers, model) : llamaCpp(peers, peerGguf)));
 }
 
-function program(folder: string, path: string): string {
+/**
+ * No peers, for a run without `--peers`.
+ *
+ * @throws {ConfigError} when one of these flags was given nevertheless
+ */
+export function refuseIdle(flags: Flags, keys: readonly string[]): [] {
+  const idle = keys.find((key) => flags[key] !== undefined);
+  if (idle === undefined) return [];
+  throw new ConfigError(`${flagOf(idle)}: needs --peers, the folder that bench/peers/setup.sh made`);
+}
+
+/**
+ * A file in the folder of `--peers`.
+ *
+ * @throws {ConfigError} when it is missing
+ */
+export function peerFile(folder: string, path: string): string {
   const file = join(folder, path);
   if (!existsSync(file)) throw new ConfigError(`--peers: ${file} is missing; make the folder with bench/peers/setup.sh`);
   return file;
 }
 
+/** @throws {ConfigError} when the peer cannot load the model */
+export function checkFolder(against: string, model: string): void {
+  if (existsSync(model) && statSync(model).isDirectory()) return;
+  throw new ConfigError(`--against ${against}: needs a Hugging Face folder as --model, got ${model}; leave it out of --against`);
+}
+
+/** Runs a script of `bench/peers` with these flags, those that are false left out, for the JSON that it prints. */
+export function runScript(folder: string, script: string, flags: Readonly<Record<string, string | number | boolean>>): Promise<unknown> {
+  const file = fileURLToPath(new URL(`../peers/${script}`, import.meta.url));
+  const args = Object.entries(flags).flatMap(([key, value]) => {
+    if (value === false) return [];
+    return value === true ? [flagOf(key)] : [flagOf(key), String(value)];
+  });
+  return runForJson(peerFile(folder, "venv/bin/python"), ["-B", file, ...args]); // -B: no __pycache__ among the sources
+}
+
 /** transformers' generate in bench/peers/hf_generate.py. */
 function huggingFace(folder: string, model: string): Peer {
-  const python = program(folder, "venv/bin/python");
-  if (!existsSync(model) || !statSync(model).isDirectory()) {
-    throw new ConfigError(`--against hf: needs a Hugging Face folder as --model, got ${model}; or leave it out with --against llama.cpp`);
-  }
-  const script = fileURLToPath(new URL("../peers/hf_generate.py", import.meta.url));
+  peerFile(folder, "venv/bin/python");
+  checkFolder("hf", model);
   return {
     name: "hf",
     async run({ dtype, threads, batch, promptLength, newTokens }) {
-      const flags = { model, dtype, threads, batch, "prompt-length": promptLength, "new-tokens": newTokens };
-      const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
-      const { prefill, decode } = (await runForJson(python, [script, ...args])) as { prefill: number; decode: number | null };
+      const flags = { model, dtype, threads, batch, promptLength, newTokens };
+      const { prefill, decode } = (await runScript(folder, "hf_generate.py", flags)) as { prefill: number; decode: number | null };
       return { prefill, decode: decode ?? Number.NaN };
     },
   };
@@ -69,7 +93,7 @@ function huggingFace(folder: string, model: string): Peer {
 
 /** llama-batched-bench: each sequence has its own prompt; nothing is sampled. */
 function llamaCpp(folder: string, gguf: string | undefined): Peer {
-  const bench = program(folder, "llama-build/bin/llama-batched-bench");
+  const bench = peerFile(folder, "llama-build/bin/llama-batched-bench");
   if (gguf === undefined) {
     throw new ConfigError("--against llama.cpp: needs --peer-gguf, the same model in its format; or leave it out with --against hf");
   }

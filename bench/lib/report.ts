@@ -34,7 +34,7 @@ export class Report {
 
 /** Rows with more columns than there are rows lie on their side, so that the table fits a terminal. */
 export function tableOf(rows: readonly Row[]): string {
-  const keys = Object.keys(rows[0] ?? {});
+  const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const style = { style: { head: [], border: [], compact: true } };
   if (rows.length < keys.length) {
     const table = new Table(style);
@@ -56,7 +56,7 @@ function cell(key: string, value: string | number | undefined): { content: strin
   const content = /^share|Share$/.test(key) ? `${(100 * value).toFixed(1)}%`
     : key.endsWith("Bytes") ? `${Number((value / 1e6).toPrecision(4))} MB`
     : key.endsWith("Ratio") ? `${value.toFixed(2)}x`
-    : String(Number(value.toPrecision(4)));
+    : String(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
   return { content, hAlign: "right" };
 }
 

@@ -8,6 +8,8 @@ export interface ModelShape {
   elementBytes: number;
   /** All weights. */
   parameters: number;
+  /** All but a head of its own: what a critic shares with the model. */
+  decoderParameters: number;
   /** Weights of the layers, which every token is multiplied with. */
   layerParameters: number;
   /** Weights of the head; the token table where it is tied. */
@@ -52,9 +54,11 @@ export async function readShape(path: string, dtype: "float32" | "bfloat16"): Pr
   }
   const headParameters = spec.vocabSize * spec.embedding.size;
   const { numHeads, numKvHeads, headDim } = spec.attention;
+  const decoderParameters = layerParameters + tableParameters;
   return {
     elementBytes: dtype === "float32" ? 4 : 2,
-    parameters: layerParameters + tableParameters + (spec.tiesEmbeddings ? 0 : headParameters),
+    parameters: decoderParameters + (spec.tiesEmbeddings ? 0 : headParameters),
+    decoderParameters,
     layerParameters, headParameters, numHeads, numKvHeads, headDim,
     numLayers: spec.numLayers, vocabSize: spec.vocabSize, maxPositions: spec.maxPositions,
   };
@@ -91,12 +95,60 @@ export function decodeStepWork(
 }
 
 /** The forward of whole prompts: the layers for every token, the head for the last one of each prompt, attention to all before. */
-export function prefillWork(shape: ModelShape, { batch, promptLength }: { batch: number; promptLength: number }): Work {
-  const pairs = (batch * promptLength * (promptLength + 1)) / 2;
+export function prefillWork(shape: ModelShape, promptLengths: readonly number[]): Work {
+  const tokens = sum(promptLengths);
+  const pairs = sum(promptLengths.map((length) => (length * (length + 1)) / 2));
   return {
-    bytes: shape.elementBytes * (shape.layerParameters + shape.headParameters) + cacheBytes(shape, batch * promptLength),
-    flops: 2 * batch * (shape.layerParameters * promptLength + shape.headParameters) + attentionFlops(shape, pairs),
+    bytes: shape.elementBytes * (shape.layerParameters + shape.headParameters) + cacheBytes(shape, tokens),
+    flops: forwardFlops(shape, { tokens, predicted: promptLengths.length }) + attentionFlops(shape, pairs),
   };
+}
+
+/** Tokens of a forward, and those of them whose logits are computed. */
+export interface TokenCounts {
+  tokens: number;
+  predicted: number;
+}
+
+/** Products with the weights, two operations each; without attention. */
+export function forwardFlops({ layerParameters, headParameters }: ModelShape, { tokens, predicted }: TokenCounts): number {
+  return 2 * (layerParameters * tokens + headParameters * predicted);
+}
+
+/** Forward and backward: six operations a weight and token. Neither attention nor recomputation counts. */
+export function trainFlops(shape: ModelShape, counts: TokenCounts): number {
+  return 3 * forwardFlops(shape, counts);
+}
+
+/** Prompts and the answers to them, in tokens. */
+export interface AnswerLengths {
+  promptLengths: readonly number[];
+  responseLengths: readonly number[];
+}
+
+/**
+ * The least seconds of the stages of a PPO iteration: prefill and every decode step of the rows that are still running; forwards of
+ * reference, critic and reward model; forward and backward of actor and critic. All four are of the model's size, critic and reward model
+ * without a head. Products run at their peak; attention counts in generation only.
+ */
+export function iterationSeconds(
+  shape: ModelShape, { promptLengths, responseLengths }: AnswerLengths, limits: MachineLimits,
+): { generate: number; score: number; train: number } {
+  let generate = boundOf(prefillWork(shape, promptLengths), limits).seconds;
+  for (let step = 1; step < Math.max(...responseLengths); step++) {
+    const contexts = promptLengths.filter((_, i) => step < (responseLengths[i] ?? 0)).map((length) => length + step);
+    generate += boundOf(decodeStepWork(shape, { batch: contexts.length, context: sum(contexts) / contexts.length }), limits).seconds;
+  }
+  const predicted = sum(responseLengths), tokens = sum(promptLengths) + predicted;
+  const [withHead, without] = [{ tokens, predicted }, { tokens, predicted: 0 }];
+  const scoring = forwardFlops(shape, withHead) + 2 * forwardFlops(shape, without);
+  const training = trainFlops(shape, withHead) + trainFlops(shape, without);
+  return { generate, score: scoring / limits.flopsPerSecond, train: training / limits.flopsPerSecond };
+}
+
+/** What training keeps of one parameter: the weight, its gradient, mean, mean of squares and, beside a bfloat16 weight, a master. */
+export function trainedBytes(elementBytes: number): number {
+  return elementBytes + 3 * 4 + (elementBytes < 4 ? 4 : 0);
 }
 
 /** Scores and weighted values of so many pairs of a query and a key, in all heads and layers. */
@@ -108,4 +160,8 @@ function attentionFlops({ numLayers, numHeads, headDim }: ModelShape, pairs: num
 export function boundOf({ bytes, flops }: Work, { bytesPerSecond, flopsPerSecond }: MachineLimits): Bound {
   const [reading, computing] = [bytes / bytesPerSecond, flops / flopsPerSecond];
   return reading >= computing ? { seconds: reading, boundBy: "memory" } : { seconds: computing, boundBy: "compute" };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }

@@ -3,11 +3,14 @@
 #
 #   bench/peers/setup.sh FOLDER
 #
-# FOLDER/venv         Python with torch and transformers
+# FOLDER/venv         Python with torch, transformers, and what DeepSpeed-Chat and TRL need (deepspeed, accelerate, datasets, peft)
+# FOLDER/trl112       TRL 1.12, the last with PPO
 # FOLDER/llama-build  llama-batched-bench and llama-quantize, built for this processor from llama-cpp-python's source package
 #
 # Everything comes through pip as it is configured. What is there already is kept. PyPI's torch for Linux brings CUDA libraries of
 # several GB; to take another build, name it: TORCH=/path/to/torch.whl, or point PIP_INDEX_URL at an index that has one.
+# deepspeed compiles its AdamW when it is first used, which needs a C++ compiler. DeepSpeed-Chat's own sources are not brought by this
+# script: give the folder that has its dschat/ and training/ as --peer-dschat or in DSCHAT_DIR.
 # A model for llama.cpp in bfloat16 from another GGUF file:
 #
 #   FOLDER/llama-build/bin/llama-quantize --allow-requantize MODEL.gguf MODEL-bf16.gguf BF16
@@ -19,6 +22,13 @@ llama=llama_cpp_python-0.3.36
 if ! venv/bin/python -c 'import torch, transformers' 2>/dev/null; then
   "${PYTHON:-python3}" -m venv venv
   venv/bin/pip install "${TORCH:-torch==2.15.0}" transformers==5.23.0 numpy
+fi
+if ! venv/bin/python -c 'import accelerate, datasets, deepspeed, peft' 2>/dev/null; then
+  venv/bin/pip install accelerate==1.15.0 datasets==5.2.0 peft==0.21.2 psutil ninja tensorboard setuptools
+  DS_BUILD_OPS=0 DS_ACCELERATOR=cpu venv/bin/pip install --no-build-isolation deepspeed==0.19.8
+fi
+if [ ! -d trl112/trl ]; then
+  venv/bin/pip install --no-deps --target trl112 trl==1.12.0
 fi
 if [ ! -x llama-build/bin/llama-batched-bench ]; then
   venv/bin/pip install cmake scikit-build-core

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { secondsInAddon } from "../../bench/lib/addon-time.ts";
 import { geometricLengths } from "../../bench/lib/answer-lengths.ts";
+import { secondsInCollections } from "../../bench/lib/collection-time.ts";
 import { type Comparison, peerColumns } from "../../bench/lib/compare.ts";
 import { type GenerationWorkload, ratesOf } from "../../bench/lib/generation-run.ts";
 import { randomPrompts } from "../../bench/lib/prompts.ts";
@@ -8,7 +9,9 @@ import { tableOf } from "../../bench/lib/report.ts";
 import { peakResidentBytes, residentBytes, resetPeak } from "../../bench/lib/resident-memory.ts";
 import { median, medianRatio } from "../../bench/lib/statistics.ts";
 import { binding } from "../../src/native/binding.ts";
+import { segment } from "../../src/tensor/autograd.ts";
 import { full } from "../../src/tensor/create.ts";
+import { collectGarbage } from "../../src/tensor/system.ts";
 
 describe("statistics", () => {
   test("the median is the middle value, or the mean of two", () => {
@@ -86,16 +89,42 @@ describe("measuring", () => {
     expect(() => secondsInAddon(() => { throw new Error("mine"); })).toThrow("mine");
     expect(binding.callOp).toBe(callOp);
   });
+
+  test("what the addon calls back is not its time", () => {
+    const { total, inAddon } = secondsInAddon(() => {
+      const [joined] = segment([full([1], 1).requiresGrad_()], [full([1], 2)], ([gradient]) => {
+        const end = performance.now() + 20;
+        while (performance.now() < end);
+        return [gradient];
+      });
+      joined?.backward();
+    });
+    expect(inAddon).toBeGreaterThan(0);
+    expect(total - inAddon).toBeGreaterThan(0.0199);
+  });
+
+  test("garbage collections are counted, and only those of the run", async () => {
+    collectGarbage();
+    const none = await secondsInCollections(async () => {});
+    const some = await secondsInCollections(async () => collectGarbage());
+    expect(none.collecting).toBe(0);
+    expect(some.collecting).toBeGreaterThan(0);
+    expect(some.collecting).toBeLessThanOrEqual(some.total);
+  });
 });
 
 describe("tables", () => {
+  test("a column of one row is there for all", () => {
+    expect(cells(tableOf([{ work: "a" }, { work: "b", peakBytes: 1e6 }]))).toEqual([["work", "peak bytes"], ["a", ""], ["b", "1 MB"]]);
+  });
+
   test("few rows lie on their side, many stand; units are written out", () => {
-    const row = { batch: 8, shareOfLimit: 0.5, peakBytes: 2_500_000, llamaRatio: 1.5 };
+    const row = { tokens: 16_384, shareOfLimit: 0.5, peakBytes: 2_500_000, llamaRatio: 1.5 };
     expect(cells(tableOf([row]))).toEqual([
-      ["batch", "8"], ["share of limit", "50.0%"], ["peak bytes", "2.5 MB"], ["llama ratio", "1.50x"],
+      ["tokens", "16384"], ["share of limit", "50.0%"], ["peak bytes", "2.5 MB"], ["llama ratio", "1.50x"],
     ]);
     expect(cells(tableOf(Array(4).fill(row)))).toEqual([
-      ["batch", "share of limit", "peak bytes", "llama ratio"], ...Array(4).fill(["8", "50.0%", "2.5 MB", "1.50x"]),
+      ["tokens", "share of limit", "peak bytes", "llama ratio"], ...Array(4).fill(["16384", "50.0%", "2.5 MB", "1.50x"]),
     ]);
   });
 });

@@ -1,7 +1,11 @@
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test, vi } from "vitest";
 import { commands, runBench } from "../../bench/program.ts";
+import { writeTinyModel } from "../model/tiny-model.ts";
+import { temporaryFolder } from "../temporary-folder.ts";
 
 const main = fileURLToPath(new URL("../../bench/main.ts", import.meta.url));
 const model = fileURLToPath(new URL("../fixtures/goldens/tiny-llama-tied", import.meta.url));
@@ -71,6 +75,16 @@ describe("bench", () => {
     [["decode", "--model", model, "--peers", "no-such-folder", "--against", "hf"], "--peers: no-such-folder/venv/bin/python is missing"],
     [["context", "--model", model, "--contexts", "64,256"], "at most the model's context of 128, got 64,256"],
     [["sampling", "--model", model, "--vocab", "5"], "--vocab: not beside --model"],
+    [["train-step", "--model", model], "--length: expected at most the model's context of 128, got 384"],
+    [["train-step", "--model", model, "--length", "1"], "--length: expected at least 2 tokens"],
+    [["train-step", "--model", model, "--length", "64", "--micro-batch-tokens", "63"], "expected at least --length 64, got 63"],
+    [["train-step", "--model", model, "--against", "hf"], "--against: needs --peers"],
+    [["ppo-iteration", "--model", model], "prompts of 256 and answers of 128 tokens do not fit the model's context of 128"],
+    [["ppo-iteration", "--model", model, "--micro-batch-tokens", "383"], "expected at least --prompt-length + --new-tokens (384), got 383"],
+    [["ppo-iteration", "--model", model, "--format", "text"], "--format: needs --data"],
+    [["ppo-iteration", "--model", model, "--peer-dschat", "x"], "--peer-dschat: needs --peers"],
+    [["ppo-iteration", "--model", model, "--peers", "no-such-folder"], "--peers: no-such-folder/venv/bin/python is missing"],
+    [["memory", "--model", model, "--micro-batch-tokens", "383"], "expected at least --prompt-length + --new-tokens (384), got 383"],
   ])("refuses %j", async (args, message) => {
     const { status, stdout, stderr } = await bench(...args);
     expect([status, stdout]).toEqual([2, ""]);
@@ -130,6 +144,46 @@ describe("rows", () => {
       expect(row?.[name], name).toBeGreaterThanOrEqual(0);
     }
     expectPositive(row, ["requestAfterSwitchMilliseconds", "requestMilliseconds", "weightReadMilliseconds", ...limits]);
+  });
+
+  test("train-step has one for each batch and length, with time, limit and the growth over the first", async () => {
+    const rows = await rowsOf("train-step", ...quick, "--batch", "1,3", "--length", "8", "--micro-batch-tokens", "16");
+    expect(rows).toMatchObject([1, 3].map((batch) => (
+      { bench: "train-step", batch, length: 8, tokens: 8 * batch, microBatchTokens: 16, checkpointing: "false" }
+    )));
+    expect(rows[0]).toMatchObject({ growthRatio: 1 });
+    for (const row of rows) {
+      expectPositive(row, ["tokensPerSecond", "secondsForward", "secondsBackward", "secondsOptimizer", "shareOfLimit", "javascriptShare"]);
+      expectPositive(row, ["microsecondsPerToken", "growthRatio", "peakResidentBytes", ...limits]);
+      expect(row["gcShare"]).toBeGreaterThanOrEqual(0);
+    }
+  });
+
+  test("ppo-iteration has the stages, the answers and, where asked for, a picture", async () => {
+    const folder = temporaryFolder();
+    const [actor, chart] = [join(folder, "actor"), join(folder, "stages.svg")];
+    writeTinyModel(actor, { family: "llama", tokenizer: true, config: { max_position_embeddings: 128 } });
+    const sizes = ["--batch", "3", "--prompt-length", "8", "--new-tokens", "4", "--chart", chart];
+    const [row] = await rowsOf("ppo-iteration", ...quick, "--model", actor, ...sizes);
+    expect(row).toMatchObject({ batch: 3, newTokens: 4, untilEnd: "false", promptTokens: 24, responseTokens: 12 });
+    expectPositive(row, ["samplesPerSecond", "secondsGenerate", "secondsScore", "secondsTrain", "secondsSwitch", "peakResidentBytes"]);
+    expectPositive(row, ["shareOfLimit", "shareOfLimitGenerate", "shareOfLimitScore", "shareOfLimitTrain", ...limits]);
+    expect(readFileSync(chart, "utf8")).toContain("Seconds of one PPO iteration, 3 prompts");
+  });
+
+  test("memory sets peaks beside what must be there", async () => {
+    const actor = writeTinyModel(join(temporaryFolder(), "actor"), {
+      family: "llama", tokenizer: true, config: { max_position_embeddings: 128, tie_word_embeddings: true },
+    });
+    const rows = await rowsOf("memory", ...quick, "--model", actor, "--batch", "2", "--prompt-length", "8", "--new-tokens", "4");
+    // Vocabulary 400, hidden 32; a layer: queries and output 2 * 32 * 32, keys and values 2 * 32 * 16, MLP 3 * 32 * 48, norms 2 * 32.
+    const parameters = 400 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32) + 32;
+    // 16 bytes a parameter that trains, 4 one that does not; actor and reference, critic and reward model.
+    const planned = { "training step": 16 * parameters, "PPO iteration": 2 * (16 + 4) * parameters };
+    expect(rows).toMatchObject((["training step", "PPO iteration"] as const).flatMap((work) => (
+      ["false", "true"].map((checkpointing) => ({ work, checkpointing, plannedBytes: planned[work] }))
+    )));
+    for (const row of rows) expectPositive(row, ["seconds", "peakBytes", "plannedRatio", "peakResidentBytes"]);
   });
 
   test("continuous compares three ways to batch the same requests", async () => {
