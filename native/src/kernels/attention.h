@@ -8,8 +8,14 @@
 namespace tschat {
 namespace TSCHAT_ISA {
 
-/** Query heads that share a load of a key or value. */
-constexpr int kQueries = 4;
+#if defined(__AVX512BF16__)
+/** Queries that share a load of keys, and of values: as many as there are registers for. */
+constexpr int kQueries = 12, kValueQueries = 6;
+#else
+constexpr int kQueries = 4, kValueQueries = 4;
+#endif
+/** Tokens of a prompt, beside each other, that are queries together; a chunk is a multiple. */
+constexpr int64_t kPromptRows = 8;
 
 template <typename T>
 static inline T* pageOf(void* pool, const Cache& cache, int64_t page, int64_t head) {
@@ -116,18 +122,24 @@ static inline void pageValues(const T* weights, const T* values, int64_t tokens,
     for (int i = 0; i < vectors; i++) store(sums + q * sumStride + 16 * i, total[q][i]);
 }
 
-/** Tokens [from, to) of one row and key head, of which those from `first` on are seen; `following` are the keys that come next, or null. */
+/**
+ * Tokens [from, to) of one key head, of which those from `first` on are seen. Queries are the heads that share it of one token after
+ * another, the first at `position`; each sees the tokens up to its own. `following` are the keys that come next, or null.
+ */
 template <typename T>
 struct Chunk {
   int64_t from, to, first, position;
+  int64_t kvHead;
   const int32_t* pages;
   const T* following;
 };
 
 /** Turns scores into weights e^(score - largest), rounded to T; returns largest score and sum of the weights before rounding. */
 template <typename T>
-static inline void softmax(const AttentionArgs& args, const Chunk<T>& chunk, float slope, float* scores, T* weights, float* state) {
-  const int64_t padded = (chunk.to - chunk.from + 15) / 16 * 16;
+static inline void softmax(const AttentionArgs& args, const Chunk<T>& chunk, int64_t query, float* scores, T* weights, float* state) {
+  const int64_t group = args.heads / args.cache.kvHeads, position = chunk.position + query / group;
+  const float slope = args.slopes ? args.slopes[chunk.kvHead * group + query % group] : 0.0f;
+  const int64_t end = position < chunk.to ? position + 1 : chunk.to, padded = (end - chunk.from + 15) / 16 * 16;
   const Vec factor = set(args.scale);
   Vec most = set(-INFINITY);
   for (int64_t t = 0; t < padded; t += 16) {
@@ -135,10 +147,10 @@ static inline void softmax(const AttentionArgs& args, const Chunk<T>& chunk, flo
     if (args.softcap > 0) s = set(args.softcap) * tanh(s / set(args.softcap));
     if (slope != 0) {
       float distance[16];
-      for (int i = 0; i < 16; i++) distance[i] = static_cast<float>(chunk.from + t + i - chunk.position);
+      for (int i = 0; i < 16; i++) distance[i] = static_cast<float>(chunk.from + t + i - position);
       s = fma(load(distance), set(slope), s);
     }
-    const int64_t seenFrom = chunk.first - chunk.from - t, seenTo = chunk.to - chunk.from - t;
+    const int64_t seenFrom = chunk.first - chunk.from - t, seenTo = end - chunk.from - t;
     if (seenTo < 16) s = tschat::TSCHAT_ISA::first(static_cast<int>(seenTo), s, set(-INFINITY));
     if (seenFrom > 0) s = tschat::TSCHAT_ISA::first(static_cast<int>(seenFrom < 16 ? seenFrom : 16), set(-INFINITY), s);
     store(scores + t, s);
@@ -151,15 +163,25 @@ static inline void softmax(const AttentionArgs& args, const Chunk<T>& chunk, flo
     total = total + weight;
     store(weights + t, weight);
   }
+  for (int64_t t = padded; t < chunk.to - chunk.from; t += 16) store(weights + t, zero()); // for later tokens of a prompt
   state[0] = largestScore;
   state[1] = sum(total);
 }
 
-/** Attention of `count` query heads to a chunk: sums [count, paddedDim + 2], the last two the state of `softmax`. */
+/** pageValues for as many queries at a time as there are registers for. */
+template <typename T, int count, int vectors>
+static inline void pageSums(const T* weights, const T* values, int64_t tokens, int64_t dim, float* sums, int64_t stride,
+                            Upcoming& upcoming) {
+  constexpr int part = count < kValueQueries ? count : kValueQueries;
+  pageValues<T, part, vectors>(weights, values, tokens, dim, sums, stride, upcoming);
+  if constexpr (count > part)
+    pageSums<T, count - part, vectors>(weights + part * kChunkTokens, values, tokens, dim, sums + part * stride, stride, upcoming);
+}
+
+/** Attention of queries [query, query + count) to a chunk: sums [count, paddedDim + 2], the last two the state of `softmax`. */
 template <typename T, int count>
-static void attendChunk(const AttentionArgs& args, const Chunk<T>& chunk, int64_t kvHead, const T* queries, const float* slopes,
-                        float* sums) {
-  const int64_t dim = args.cache.paddedDim, stride = dim + 2;
+static void attendChunk(const AttentionArgs& args, const Chunk<T>& chunk, int64_t query, const T* queries, float* sums) {
+  const int64_t dim = args.cache.paddedDim, stride = dim + 2, kvHead = chunk.kvHead;
   alignas(64) float scores[count * kChunkTokens];
   alignas(64) T weights[count * kChunkTokens];
   // Pages that a window hides altogether are not read; their scores are masked, so anything finite will do.
@@ -181,7 +203,7 @@ static void attendChunk(const AttentionArgs& args, const Chunk<T>& chunk, int64_
                          upcomingPage(next ? next : firstValues, dim));
   });
   for (int q = 0; q < count; q++) {
-    softmax(args, chunk, slopes ? slopes[q] : 0.0f, scores + q * kChunkTokens, weights + q * kChunkTokens, sums + q * stride + dim);
+    softmax(args, chunk, query + q, scores + q * kChunkTokens, weights + q * kChunkTokens, sums + q * stride + dim);
     for (int64_t d = 0; d < dim; d += 16) store(sums + q * stride + d, zero());
   }
   constexpr int64_t P = Lanes<T>::pair;
@@ -191,8 +213,8 @@ static void attendChunk(const AttentionArgs& args, const Chunk<T>& chunk, int64_
     const T* next = pageAfter(args.cache.values, t);
     Upcoming upcoming = upcomingPage(next ? next : chunk.following, dim);
     int64_t d = 0;
-    for (; d + 64 <= dim; d += 64) pageValues<T, count, 4>(weights + t, values + d * P, tokens, dim, sums + d, stride, upcoming);
-    for (; d < dim; d += 16) pageValues<T, count, 1>(weights + t, values + d * P, tokens, dim, sums + d, stride, upcoming);
+    for (; d + 64 <= dim; d += 64) pageSums<T, count, 4>(weights + t, values + d * P, tokens, dim, sums + d, stride, upcoming);
+    for (; d < dim; d += 16) pageSums<T, count, 1>(weights + t, values + d * P, tokens, dim, sums + d, stride, upcoming);
   });
 }
 
@@ -205,48 +227,65 @@ static inline void writeHead(const Cache& cache, const float* sums, float total,
   if (d < cache.headDim) storeFirst(y + d, load(sums + d) * factor, cache.headDim - d);
 }
 
-/** Chunk `index` of one row and key head. */
-template <typename T, bool appends>
+/** `attendChunk` for any number of queries [count, paddedDim]; a chunk of which a window hides everything leaves no weight. */
+template <typename T>
+static void attendQueries(const AttentionArgs& args, const Chunk<T>& chunk, const T* queries, int64_t count, float* sums) {
+  const int64_t padded = args.cache.paddedDim, stride = padded + 2;
+  if (chunk.from >= chunk.to || chunk.to <= chunk.first) {
+    for (int64_t q = 0; q < count; q++) {
+      memset(sums + q * stride, 0, stride * sizeof(float));
+      sums[q * stride + padded] = -INFINITY;
+    }
+    return;
+  }
+  int64_t q = 0;
+  const auto attend = [&]<int part>() {
+    attendChunk<T, part>(args, chunk, q, queries + q * padded, sums + q * stride);
+    q += part;
+  };
+  while (count - q >= kQueries) attend.template operator()<kQueries>();
+  if (kQueries > 8 && count - q >= 8) attend.template operator()<8>();
+  if (kQueries > 4 && count - q >= 4) attend.template operator()<4>();
+  if (count - q == 3) attend.template operator()<3>();
+  if (count - q == 2) attend.template operator()<2>();
+  if (count - q == 1) attend.template operator()<1>();
+}
+
+/** The queries of one token that share a key head, rotated: [heads / kvHeads, paddedDim], zeros behind each. */
+template <typename T>
+static void loadQueries(const AttentionArgs& args, int64_t row, int64_t kvHead, T* queries) {
+  const int64_t dim = args.cache.headDim, padded = args.cache.paddedDim, group = args.heads / args.cache.kvHeads;
+  const T* heads = static_cast<const T*>(args.projected) + (row * (args.heads + 2 * args.cache.kvHeads) + kvHead * group) * dim;
+  memset(queries, 0, group * padded * sizeof(T));
+  for (int64_t q = 0; q < group; q++) rotateHead(heads + q * dim, queries + q * padded, dim, args.rotary, args.positions[row]);
+}
+
+/** The first token that a window leaves to the query at `position`. */
+static inline int64_t firstSeen(const AttentionArgs& args, int64_t position) {
+  return args.window > 0 && position >= args.window ? position + 1 - args.window : 0;
+}
+
+/** Chunk `index` of one row and key head in decoding; the row's own key and value are appended with its last chunk. */
+template <typename T>
 static void attendTask(const AttentionArgs& args, int64_t row, int64_t kvHead, int64_t index, float* partial) {
   const Cache& cache = args.cache;
-  const int64_t dim = cache.headDim, padded = cache.paddedDim, group = args.heads / cache.kvHeads, stride = padded + 2;
+  const int64_t dim = cache.headDim, padded = cache.paddedDim, group = args.heads / cache.kvHeads;
   const int64_t position = args.positions[row], length = position + 1;
-  const int64_t first = args.window > 0 && length > args.window ? length - args.window : 0;
   const int64_t from = index * kChunkTokens, to = from + kChunkTokens < length ? from + kChunkTokens : length;
-  const T* projected = static_cast<const T*>(args.projected) + row * (args.heads + 2 * cache.kvHeads) * dim;
-  const int32_t* pages = args.pages + (args.sequences ? args.sequences[row] : row) * args.maxPages;
-  if (appends && from < length && to == length) {
+  const int32_t* pages = args.pages + row * args.maxPages;
+  if (from < length && to == length) {
+    const T* projected = static_cast<const T*>(args.projected) + row * (args.heads + 2 * cache.kvHeads) * dim;
     T* key = static_cast<T*>(scratch(0, dim * sizeof(T)));
     rotateHead(projected + (args.heads + kvHead) * dim, key, dim, args.rotary, position);
     const int64_t place = pages[position / kPageTokens] * kPageTokens + position % kPageTokens;
     appendHead(cache, kvHead, place, key, projected + (args.heads + cache.kvHeads + kvHead) * dim, true);
   }
-  if (from >= length || to <= first) { // nothing to see
-    for (int64_t q = 0; q < group; q++) {
-      memset(partial + q * stride, 0, stride * sizeof(float));
-      partial[q * stride + padded] = -INFINITY;
-    }
-    return;
-  }
   T* queries = static_cast<T*>(scratch(1, group * padded * sizeof(T)));
-  memset(queries, 0, group * padded * sizeof(T));
-  for (int64_t q = 0; q < group; q++)
-    rotateHead(projected + (kvHead * group + q) * dim, queries + q * padded, dim, args.rotary, position);
-  // In decoding the next key head lies behind this one in the same pages; in a prompt the pages stay in the cache.
-  const bool isMore = appends && kvHead + 1 < cache.kvHeads;
+  loadQueries(args, row, kvHead, queries);
+  // The next key head lies behind this one in the same pages.
+  const bool isMore = from < length && kvHead + 1 < cache.kvHeads;
   const T* following = isMore ? pageOf<T>(cache.keys, cache, pages[from / kPageTokens], kvHead + 1) : nullptr;
-  const Chunk<T> chunk = {from, to, first, position, pages, following};
-  for (int64_t q = 0; q < group; q += kQueries) {
-    const T* part = queries + q * padded;
-    const float* slopes = args.slopes ? args.slopes + kvHead * group + q : nullptr;
-    float* sums = partial + q * stride;
-    switch (group - q < kQueries ? group - q : kQueries) {
-      case 4: attendChunk<T, 4>(args, chunk, kvHead, part, slopes, sums); break;
-      case 3: attendChunk<T, 3>(args, chunk, kvHead, part, slopes, sums); break;
-      case 2: attendChunk<T, 2>(args, chunk, kvHead, part, slopes, sums); break;
-      default: attendChunk<T, 1>(args, chunk, kvHead, part, slopes, sums);
-    }
-  }
+  attendQueries<T>(args, {from, to, firstSeen(args, position), position, kvHead, pages, following}, queries, group, partial);
 }
 
 /**
@@ -280,7 +319,7 @@ static void attend(const AttentionArgs& args, int64_t from, int64_t to) {
   for (int64_t task = from; task < to; task++) {
     const int64_t chunk = task % args.chunks, head = task / args.chunks % kvHeads, row = task / args.chunks / kvHeads;
     float* partial = args.partial + task * group * stride;
-    attendTask<T, true>(args, row, head, chunk, partial);
+    attendTask<T>(args, row, head, chunk, partial);
     if (args.chunks > 1) continue; // `combine` finishes
     T* y = static_cast<T*>(args.y) + (row * args.heads + head * group) * args.cache.headDim;
     for (int64_t q = 0; q < group; q++) combineHead(args.cache, partial + q * stride, 1, 0, y + q * args.cache.headDim);
@@ -299,19 +338,38 @@ static void combine(const AttentionArgs& args, int64_t from, int64_t to) {
   }
 }
 
+/** Whether a token of a prompt is among the queries that the one before it begins or belongs to. */
+static inline bool isJoined(const AttentionArgs& args, int64_t row) {
+  return row > 0 && args.window == 0 && args.positions[row] % kPromptRows != 0 && args.positions[row] == args.positions[row - 1] + 1 &&
+         args.sequences[row] == args.sequences[row - 1];
+}
+
 template <typename T>
 static void attendPrompt(const AttentionArgs& args, int64_t from, int64_t to) {
-  const int64_t kvHeads = args.cache.kvHeads, group = args.heads / kvHeads, stride = args.cache.paddedDim + 2;
+  const Cache& cache = args.cache;
+  const int64_t kvHeads = cache.kvHeads, group = args.heads / kvHeads, padded = cache.paddedDim, stride = padded + 2;
   for (int64_t task = from; task < to; task++) {
     // From both ends by turns: late tokens see more, and every thread should get as many of them.
     const int64_t turn = task / kvHeads, row = turn % 2 == 0 ? turn / 2 : args.rows - 1 - turn / 2, head = task % kvHeads;
-    const int64_t chunks = args.positions[row] / kChunkTokens + 1, next = group * stride;
+    if (isJoined(args, row)) continue;
+    int64_t rows = 1;
+    while (row + rows < args.rows && isJoined(args, row + rows)) rows++;
+    const int64_t position = args.positions[row], chunks = position / kChunkTokens + 1, count = rows * group, next = count * stride;
+    T* queries = static_cast<T*>(scratch(1, count * padded * sizeof(T)));
+    for (int64_t r = 0; r < rows; r++) loadQueries(args, row + r, head, queries + r * group * padded);
     float* partial = static_cast<float*>(scratch(3, chunks * next * sizeof(float)));
-    for (int64_t chunk = 0; chunk < chunks; chunk++) attendTask<T, false>(args, row, head, chunk, partial + chunk * next);
-    T* y = static_cast<T*>(args.y) + (row * args.heads + head * group) * args.cache.headDim;
-    for (int64_t q = 0; q < group; q++) {
-      const float logSum = combineHead(args.cache, partial + q * stride, chunks, next, y + q * args.cache.headDim);
-      if (args.logSums) args.logSums[row * args.heads + head * group + q] = logSum;
+    const int32_t* pages = args.pages + args.sequences[row] * args.maxPages;
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      const int64_t start = chunk * kChunkTokens, end = start + kChunkTokens < position + rows ? start + kChunkTokens : position + rows;
+      attendQueries<T>(args, {start, end, firstSeen(args, position), position, head, pages, nullptr}, queries, count, partial + chunk * next);
+    }
+    for (int64_t r = 0; r < rows; r++) {
+      for (int64_t q = 0; q < group; q++) {
+        const int64_t at = (row + r) * args.heads + head * group + q;
+        T* y = static_cast<T*>(args.y) + at * cache.headDim;
+        const float logSum = combineHead(cache, partial + (r * group + q) * stride, chunks, next, y);
+        if (args.logSums) args.logSums[at] = logSum;
+      }
     }
   }
 }
