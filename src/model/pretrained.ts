@@ -94,6 +94,10 @@ export abstract class PretrainedModel {
     for (const block of this.blocks) block.gradient?.zero_();
   }
 
+  /** Every parameter by its checkpoint name, in the model's dtype; views of the flat buffers. */
+  parameters(): Map<string, Tensor> {
+    return new Map(this.entries.map((entry) => [entry.name, this.#rowsOf(entry, this.blockOf(entry).flat)]));
+  }
   /** Gradient of every parameter by its checkpoint name, float32; views of the flat gradients. */
   gradients(): Map<string, Tensor> {
     const gradients = new Map<string, Tensor>();

@@ -1,3 +1,4 @@
+import { stepFields } from "../config/common.ts";
 import type { ConfigOf } from "../config/fields.ts";
 import { completeConfig } from "../config/resolve.ts";
 import { HybridEngine } from "../engine/hybrid-engine.ts";
@@ -10,7 +11,9 @@ import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 
 const { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity } = ppoFields;
-const engineFields = { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity };
+const engineFields = {
+  adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, ...stepFields, criticHead, rolloutWeights, parity,
+};
 
 /** Which models to bring together, and how they are updated: by the names and with the defaults of `tschat ppo`. */
 export interface RlhfOptions extends LoadOptions, Partial<ConfigOf<typeof engineFields>> {

@@ -67,7 +67,7 @@ export function update(
     passes++;
     if (isOverTarget) break;
   }
-  return { ...meter.means(), ratioMax, passes };
+  return { ...meter.means(), ratioMax, passes, actorSkippedSteps: actor.skippedSteps, criticSkippedSteps: critic.skippedSteps };
 }
 
 interface StepResult {
@@ -88,12 +88,13 @@ function stepOn(
   for (const part of parts) {
     tidy(() => {
       const rows = pickRows(experience, part), responseMask = pick(experience, "responseMask", part);
-      const { logprobs, entropies } = responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
+      const forward = () => responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
+      const { logprobs, entropies } = forward();
       const policy = policyLoss({
         logprobs, oldLogprobs: pick(experience, "oldLogprobs", part), advantages: pick(experience, "advantages", part), responseMask,
         importanceWeights: weights?.indexSelect(0, indices(part)), clipRange: options.clipRange, totalTokens,
       });
-      if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss);
+      if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss, forward);
       sums.clipFraction += policy.clipFraction.item();
       sums.approxKl += policy.approxKl.item();
       sums.entropy += (entropies?.maskedSum(responseMask).item() ?? 0) / totalTokens;
@@ -103,12 +104,13 @@ function stepOn(
   const actorGradientNorm = options.updatesActor ? actor.step(options.actorLearningRate) : 0;
   for (const part of parts) {
     tidy(() => {
+      const forward = () => responseValues(critic.model, pickRows(experience, part));
       const value = valueLoss({
-        values: responseValues(critic.model, pickRows(experience, part)), oldValues: pick(experience, "values", part),
+        values: forward(), oldValues: pick(experience, "values", part),
         returns: pick(experience, "returns", part), responseMask: pick(experience, "responseMask", part),
         valueClipRange: options.valueClipRange, totalTokens,
       });
-      sums.valueLoss += critic.backward(value.loss);
+      sums.valueLoss += critic.backward(value.loss, forward);
       sums.valueClipFraction += value.clipFraction.item();
     });
   }

@@ -1,4 +1,4 @@
-import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields, stepFields } from "../config/common.ts";
 import { boolean, choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -34,6 +34,7 @@ export const rewardFields = {
     }),
     ...microBatchTokensField,
     ...optimizerFields,
+    ...stepFields,
   }),
 };
 

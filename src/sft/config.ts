@@ -1,4 +1,4 @@
-import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields, stepFields } from "../config/common.ts";
 import { choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
@@ -21,6 +21,7 @@ export const sftFields = {
     }),
     ...microBatchTokensField,
     ...optimizerFields,
+    ...stepFields,
   }),
 };
 
