@@ -106,6 +106,18 @@ export const optimizerFields = {
   adamEpsilon: number({ default: 1e-8, above: 0, help: "added to the denominator of AdamW's step" }),
 };
 
+/** How a training step is computed, and what happens when it cannot be taken; the same in all steps. */
+export const stepFields = {
+  gradientCheckpointing: boolean({
+    default: false, neutral: true,
+    help: "compute every layer again going backward instead of keeping what it computed: less memory, a fifth more time",
+  }),
+  onNonFinite: choice(["stop", "skip"], {
+    default: "stop",
+    help: "a loss or gradient that is not finite ends the run, or its step is left out, up to 9 in a row; the first bad tensor is named",
+  }),
+};
+
 /** Tokens of one forward; bounds the memory of activations. */
 export const microBatchTokensField = {
   microBatchTokens: integer({

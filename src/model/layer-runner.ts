@@ -27,15 +27,18 @@ export const plainRunner: LayerRunner = {
  * arXiv:1604.06174): one more forward in exchange for the activations' memory.
  */
 export const checkpointingRunner: LayerRunner = {
-  run(_block, forward, x) {
-    if (!x.requiresGrad) return forward(x);
-    const y = noGrad(() => forward(x));
-    const [joined] = segment([x], [y], ([gradient]) => {
+  run(block, forward, x) {
+    if (!x.requiresGrad) return plainRunner.run(block, forward, x);
+    const y = noGrad(() => tidy(() => forward(x)));
+    const [joined] = segment([x], [y], ([gradient]) => tidy(() => {
       if (!gradient) return [undefined];
       const input = x.detach().requiresGrad_();
-      enableGrad(() => forward(input)).backward(gradient);
+      x.dispose();
+      enableGrad(() => tidy(() => forward(input))).backward(gradient);
+      gradient.dispose();
       return [input.grad];
-    });
+    }));
+    if (y !== x) y.dispose(); // `joined` has its memory
     if (!joined) throw new Error("internal: a segment with one output gave none");
     return joined;
   },

@@ -26,6 +26,11 @@ export interface LoraOptions {
   seed?: number;
 }
 
+/** The factors of one linear, or their gradients. */
+export interface NamedFactors extends LoraFactors {
+  readonly module: string;
+}
+
 /** The adapters of a model. */
 export class Lora {
   readonly options: Required<LoraOptions>;
@@ -64,11 +69,15 @@ export class Lora {
   }
 
   /** Gradients of the factors of every linear, while they train. */
-  gradients(): readonly ({ readonly module: string } & LoraFactors)[] {
+  gradients(): readonly NamedFactors[] {
     return noGrad(() => this.layers.flatMap((layer) => layer.linears.flatMap(({ module, matrix }) => {
       const a = layer.parameters.gradientOf(`${matrix}A`), b = layer.parameters.gradientOf(`${matrix}B`);
       return a && b ? [{ module, ...layer.cut(module, a, b) }] : [];
     })));
+  }
+  /** The factors of every linear. */
+  factors(): readonly NamedFactors[] {
+    return noGrad(() => this.layers.flatMap((layer) => layer.linears.map(({ module }) => ({ module, ...layer.factorsOf(module) }))));
   }
 
   /** What a forward multiplies with: the merged matrices, except in a training forward with dropout. */

@@ -141,6 +141,14 @@ export abstract class PretrainedModel {
     for (const block of this.trainedBlocks) block.gradient?.zero_();
   }
 
+  /** Every parameter by its checkpoint name, in its own dtype; views of the flat buffers. */
+  parameters(): Map<string, Tensor> {
+    const parameters = new Map(this.entries.map((entry) => [entry.name, this.#rowsOf(entry, this.blockOf(entry).flat)]));
+    for (const { module, a, b } of this.#lora?.factors() ?? []) {
+      parameters.set(factorName(module, "A"), a).set(factorName(module, "B"), b);
+    }
+    return parameters;
+  }
   /** Gradient of every parameter that trains by its checkpoint name, float32; views of the flat gradients. */
   gradients(): Map<string, Tensor> {
     const gradients = new Map<string, Tensor>();

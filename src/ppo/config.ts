@@ -1,4 +1,4 @@
-import { checkSharedConfig, microBatchTokensField, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, outputField, sharedFields, stepFields } from "../config/common.ts";
 import { checkAdapter, checkLora, loraSharedFields } from "../config/lora.ts";
 import { boolean, choice, group, integer, number, path, type ConfigOf, type Fields } from "../config/fields.ts";
 import { didYouMean } from "../config/names.ts";
@@ -97,6 +97,10 @@ export const ppoFields = {
     adamBeta2: number({ default: 0.95, min: 0, max: 0.9999, help: "decay of AdamW's mean of squared gradients" }),
     // "The 37 implementation details of PPO", 3: larger than AdamW's usual 1e-8.
     adamEpsilon: number({ default: 1e-5, above: 0, help: "added to the denominator of AdamW's step" }),
+    ...stepFields,
+    gradientCheckpointing: {
+      ...stepFields.gradientCheckpointing, aliases: ["actor_gradient_checkpointing", "critic_gradient_checkpointing"],
+    },
   }),
   ...group("LoRA:", {
     actorLoraRank: integer({

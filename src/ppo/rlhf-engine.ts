@@ -1,3 +1,4 @@
+import { stepFields } from "../config/common.ts";
 import type { ConfigOf } from "../config/fields.ts";
 import { loraChoice, loraSharedFields } from "../config/lora.ts";
 import { completeConfig } from "../config/resolve.ts";
@@ -15,8 +16,8 @@ const {
   criticLoraRank, actorLoraLearningRate, criticLoraLearningRate,
 } = ppoFields;
 const engineFields = {
-  adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, criticHead, rolloutWeights, parity, seed, actorAdapter, actorLoraRank,
-  criticLoraRank, actorLoraLearningRate, criticLoraLearningRate, ...loraSharedFields,
+  adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, ...stepFields, criticHead, rolloutWeights, parity, seed, actorAdapter,
+  actorLoraRank, criticLoraRank, actorLoraLearningRate, criticLoraLearningRate, ...loraSharedFields,
 };
 
 /** Which models to bring together, and how they are updated: by the names and with the defaults of `tschat ppo`. */

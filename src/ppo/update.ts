@@ -71,7 +71,7 @@ export function update(
     passes++;
     if (isOverTarget) break;
   }
-  return { ...meter.means(), ratioMax, passes };
+  return { ...meter.means(), ratioMax, passes, actorSkippedSteps: actor.skippedSteps, criticSkippedSteps: critic.skippedSteps };
 }
 
 interface StepResult {
@@ -91,12 +91,13 @@ function stepOn(
   const weights = options.rolloutWeights === "int8" ? importanceWeights(experience, options.importanceCap) : undefined;
   for (const part of parts) {
     tidy(() => {
+      const forward = () => responseValues(critic.model, pickRows(experience, part));
       const value = valueLoss({
-        values: (part === parts[0] && first?.values) || responseValues(critic.model, pickRows(experience, part)),
+        values: (part === parts[0] && first?.values) || forward(),
         oldValues: pick(experience, "values", part), returns: pick(experience, "returns", part),
         responseMask: pick(experience, "responseMask", part), valueClipRange: options.valueClipRange, totalTokens,
       });
-      sums.valueLoss += critic.backward(value.loss);
+      sums.valueLoss += critic.backward(value.loss, forward);
       sums.valueClipFraction += value.clipFraction.item();
     });
   }
@@ -105,12 +106,13 @@ function stepOn(
   for (const part of parts) {
     tidy(() => {
       const rows = pickRows(experience, part), responseMask = pick(experience, "responseMask", part);
-      const { logprobs, entropies } = responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
+      const forward = () => responseLogprobs(actor.model, rows, { temperature: options.temperature, entropies: true });
+      const { logprobs, entropies } = forward();
       const policy = policyLoss({
         logprobs, oldLogprobs: pick(experience, "oldLogprobs", part), advantages: pick(experience, "advantages", part), responseMask,
         importanceWeights: weights?.indexSelect(0, indices(part)), clipRange: options.clipRange, totalTokens,
       });
-      if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss);
+      if (options.updatesActor) sums.policyLoss += actor.backward(policy.loss, forward);
       sums.clipFraction += policy.clipFraction.item();
       sums.approxKl += policy.approxKl.item();
       sums.entropy += (entropies?.maskedSum(responseMask).item() ?? 0) / totalTokens;

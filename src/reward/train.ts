@@ -14,6 +14,7 @@ import { padRight } from "../model/packing.ts";
 import { RewardModel, type ScoreScale } from "../model/reward-model.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RewardConfig } from "./config.ts";
 import { lastTokenLoss, pairwiseLoss } from "./pairwise-loss.ts";
@@ -87,21 +88,29 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   };
 }
 
-type UpdateConfig = Pick<RewardConfig, "objective" | "centerRewards" | "numPaddingAtBeginning" | "microBatchTokens"> & { padId: number };
+/** What `update` takes of the configuration, and the token that rows of DeepSpeed-Chat's objective are padded with. */
+export type UpdateConfig =
+  Pick<RewardConfig, "objective" | "centerRewards" | "numPaddingAtBeginning" | "microBatchTokens"> & { padId: number };
 
 /** One optimizer step: the mean loss over all pairs of the minibatch, however it is cut into micro-batches. */
-function update(engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair[], config: UpdateConfig, rates: LearningRates): Metrics {
+export function update(
+  engine: TrainEngine<RewardModel>, pairs: readonly PreferencePair[], config: UpdateConfig, rates: LearningRates,
+): Metrics {
   const begin = performance.now();
   let loss = 0, correct = 0;
   for (const batch of microBatches(pairs, numTokens, config.microBatchTokens)) {
     const objective = config.objective === "last-token" ? lastTokenObjective : originalObjective;
-    const result = objective(engine.model, batch, config, pairs.length);
-    loss += engine.backward(result.loss);
-    correct += noGrad(() => result.chosenScores.greater(result.rejectedScores).sum().item());
+    const forward = () => objective(engine.model, batch, config, pairs.length);
+    tidy(() => {
+      const result = forward();
+      loss += engine.backward(result.loss, forward);
+      correct += noGrad(() => result.chosenScores.greater(result.rejectedScores).sum().item());
+    });
   }
   const gradientNorm = engine.step(...rates);
   const tokens = pairs.reduce((sum, pair) => sum + numTokens(pair), 0);
-  return { loss, accuracy: correct / pairs.length, gradientNorm, tokens, tokensPerSecond: tokens / ((performance.now() - begin) / 1000) };
+  const tokensPerSecond = tokens / ((performance.now() - begin) / 1000);
+  return { loss, accuracy: correct / pairs.length, gradientNorm, skippedSteps: engine.skippedSteps, tokens, tokensPerSecond };
 }
 
 interface PairResult {

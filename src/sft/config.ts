@@ -1,4 +1,4 @@
-import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields } from "../config/common.ts";
+import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields, stepFields } from "../config/common.ts";
 import { adapterField, checkAdapter, checkLora, loraFields } from "../config/lora.ts";
 import { choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
@@ -23,6 +23,7 @@ export const sftFields = {
     }),
     ...microBatchTokensField,
     ...optimizerFields,
+    ...stepFields,
   }),
   ...loraFields,
 };

@@ -1,7 +1,7 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
 import { heldOutOf } from "../config/common.ts";
 import { loraChoice } from "../config/lora.ts";
-import type { StepRun } from "../config/step.ts";
+import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
 import { encodeDemonstrations, type SftSample } from "../data/encode.ts";
@@ -12,6 +12,7 @@ import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { SftConfig } from "./config.ts";
 
@@ -58,16 +59,20 @@ export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSumm
 }
 
 /** One optimizer step: the mean over all counted tokens of the minibatch, however it is cut into micro-batches. */
-function update(engine: TrainEngine<CausalLM>, samples: readonly SftSample[], config: SftConfig, rates: LearningRates) {
+export function update(
+  engine: TrainEngine<CausalLM>, samples: readonly SftSample[], config: Pick<SftConfig, "microBatchTokens">, rates: LearningRates,
+): Metrics {
   const begin = performance.now();
   const totalTokens = samples.reduce((sum, sample) => sum + countedTokens(sample), 0);
   let loss = 0;
   for (const batch of microBatches(samples, numTokens, config.microBatchTokens)) {
-    loss += engine.backward(logLikelihood(engine.model, batch).div(-totalTokens));
+    const forward = () => logLikelihood(engine.model, batch).div(-totalTokens);
+    loss += tidy(() => engine.backward(forward(), forward));
   }
   const gradientNorm = engine.step(...rates);
   const tokens = samples.reduce((sum, sample) => sum + sample.tokens.length, 0);
-  return { loss, gradientNorm, tokens, tokensPerSecond: tokens / ((performance.now() - begin) / 1000) };
+  const tokensPerSecond = tokens / ((performance.now() - begin) / 1000);
+  return { loss, gradientNorm, skippedSteps: engine.skippedSteps, tokens, tokensPerSecond };
 }
 
 /** exp of the mean negative log-likelihood over the counted tokens of all samples. */

@@ -128,8 +128,10 @@ export class Tensor {
   cumsum(dim: number): Tensor { return new Tensor(op.cumsum(this.handle, dim)); }
   /** Whether every element is true (or not zero). */
   all(): Tensor { return new Tensor(op.all(this.handle)); }
-  /** Euclidean norm of all elements, [] float32: a bfloat16 tensor is summed in float32. */
-  norm(): Tensor { return new Tensor(op.norm(this.handle, 2, null, false, this.dtype === "float64" ? "float64" : "float32")); }
+  /** Euclidean norm along `dim`, else of all elements; float32: a bfloat16 tensor is summed in float32. */
+  norm(dim?: number): Tensor {
+    return new Tensor(op.norm(this.handle, 2, dim === undefined ? null : [dim], false, this.dtype === "float64" ? "float64" : "float32"));
+  }
   /** Softmax along `dim`, computed in float32 unless the tensor is float64. */
   softmax(dim: number): Tensor { return new Tensor(op.softmax(this.handle, dim, this.dtype === "float64" ? null : "float32")); }
   /** log(softmax) along `dim`, computed in float32 unless the tensor is float64. */

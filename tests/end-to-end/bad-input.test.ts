@@ -251,12 +251,12 @@ describe("training that cannot go on ends with exit code 1 and a TrainingError:"
     [
       "a learning rate that blows up",
       () => sft("--learning-rate", "1e30"),
-      /^TrainingError: the (loss|gradient's norm) became (NaN|Infinity) at step 2; lower the learning rate/,
+      /^TrainingError: the (loss|gradient's norm) became (NaN|Infinity) at step 2: [^\n]+ not finite; lower the learning rate/,
     ],
     [
       "a model of NaN",
       () => sft("--model", "nan"),
-      /^TrainingError: the loss became NaN at step 1; nothing is trained yet, so the model that training starts from is damaged/,
+      /^TrainingError: the loss became NaN at step 1: the parameter "[^"]+" \(\d+ of \d+\) is not finite; nothing is trained yet, /,
     ],
     ["an actor of NaN", () => ppo("--actor", "nan"), /^TrainingError: .*NaN/],
     [
@@ -279,7 +279,7 @@ describe("through real processes the message comes once, and the exit code is th
       "a damaged model",
       () => sft("--model", "nan"),
       1,
-      /^TrainingError: the loss became NaN at step 1; [^\n]+\n\(TSCHAT_DEBUG=1 prints the whole error\)\n$/,
+      /^TrainingError: the loss became NaN at step 1: [^\n]+\n\(TSCHAT_DEBUG=1 prints the whole error\)\n$/,
     ],
     ["a missing model to chat with", () => ["chat", "none"], 2, /^none: cannot load a tokenizer: [^\n]+\n$/],
   ])("%s", async (_name, args, code, message) => {

@@ -2,6 +2,8 @@ import { expect, test } from "vitest";
 import { CausalLM } from "../../src/model/causal-lm.ts";
 import { checkpointingRunner, type LayerRunner, plainRunner } from "../../src/model/layer-runner.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
+import { tensorMemory } from "../../src/tensor/system.ts";
+import { tidy } from "../../src/tensor/tidy.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { type TinyModelOptions, writeTinyModel } from "./tiny-model.ts";
 
@@ -51,6 +53,32 @@ test("a runner is given every block once, in the order of use, and the checkpoin
   calls.length = 0;
   noGrad(() => model.logprobs(rows));
   expect(calls).toEqual(["embedding", "layer 0", "layer 1", "final"]);
+});
+
+test("going backward, every block's input is freed when the block is done, and nothing that was computed again stays", async () => {
+  const config = { num_hidden_layers: 8 };
+  const model = await CausalLM.load(writeTinyModel(temporaryFolder(), { family: "llama", config }), { dtype: "float32" });
+  const alive: number[] = [];
+  model.runner = {
+    run: (block, forward, x) =>
+      checkpointingRunner.run(
+        block,
+        (input) => {
+          alive.push(tensorMemory().liveBytes);
+          return forward(input);
+        },
+        x,
+      ),
+  };
+  model.enableGradients();
+  tidy(() => model.loss(rows).backward());
+  // Embedding, 8 layers, final norm; then final norm and layers again.
+  expect(alive).toHaveLength(10 + 9);
+  const inputBytes = 10 * 32 * 4; // of 10 tokens, float32; a handle counts 512 bytes more
+  const [first = 0, last = 0] = [alive[1], alive[9]];
+  expect(last - first).toBeLessThan(8 * (inputBytes + 512) + 512); // going forward the inputs stay, one a block
+  const [firstAgain = 0, lastAgain = 0] = [alive[10], alive[18]];
+  expect(lastAgain - firstAgain).toBeLessThan(inputBytes); // going backward a gradient takes the place of each
 });
 
 test("an error while a block is recomputed reaches the caller of backward", async () => {

@@ -19,6 +19,16 @@ test("the norm is that of all blocks together", () => {
   assertClose(gradientNorm([blockWith([[1, -2], [2, -4]]), blockWith([[0, 12]])]), 13);
 });
 
+test("the norm of a large gradient is right to 5 digits", () => {
+  // 6 million times 0.1 and one 1000: sqrt(6e6 * 0.01 + 1e6); a single sum in float32 is 5e-3 short
+  const block = blockWith([[1000]]);
+  const large = new ParameterBlock("large", [{ name: "weight", shape: [6_000_000] }], "float32");
+  large.enableGradients();
+  noGrad(() => large.gradient?.slice(0, 0, 6_000_000).fill_(0.1));
+  assertClose(gradientNorm([block, large]), Math.sqrt(6e4 + 1e6), { rtol: 2e-5 });
+  assertClose(gradientNorm([large]), Math.sqrt(6e4), { rtol: 2e-5 });
+});
+
 test("a gradient that is too long is scaled down as a whole, and its norm before is returned", () => {
   const blocks = [blockWith([[3, 0]]), blockWith([[-4]])]; // norm 5
   assertClose(clipGradients(blocks, 1), 5);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { checkpointingRunner } from "../../src/model/layer-runner.ts";
 import { type ExperienceOptions, shapeExperience } from "../../src/ppo/experience.ts";
 import type { Experience } from "../../src/ppo/records.ts";
 import type { RlhfEngine } from "../../src/ppo/rlhf-engine.ts";
@@ -180,6 +181,37 @@ describe("on the first minibatch", () => {
       code: "E_TRAINING",
     });
   });
+});
+
+describe("a loss that is not finite", () => {
+  // After one step at this rate parameters are around 1e18: finite, but products of them are not.
+  const wild = { ...options, ppoEpochs: 3 };
+
+  test.each(["actor", "critic"] as const)("of the %s ends the update with the block that overflows", async (part) => {
+    const rlhf = await loadTinyRlhf(temporaryFolder());
+    const error = failure(() => update(rlhf.actor, rlhf.critic, experienceOf(rlhf), { ...wild, [`${part}LearningRate`]: 1e18 }));
+    expect(error).toMatchObject({ name: "TrainingError", code: "E_TRAINING" });
+    expect(error.message).toMatch(/^the loss became \S+ at step 2: the output of block "layer 0" is the first that is not finite; /);
+  });
+
+  test.each(["actor", "critic"] as const)("of the %s is skipped and counted where that is asked for; the other goes on", async (part) => {
+    const rlhf = await loadTinyRlhf(temporaryFolder(), { onNonFinite: "skip" });
+    const metrics = update(rlhf.actor, rlhf.critic, experienceOf(rlhf), { ...wild, [`${part}LearningRate`]: 1e18 });
+    const ofActor = part === "actor" ? 2 : 0; // of three passes
+    expect(metrics).toMatchObject({ passes: 3, actorSkippedSteps: ofActor, criticSkippedSteps: 2 - ofActor });
+    expect([rlhf.actor.numSteps, rlhf.critic.numSteps]).toEqual([3 - ofActor, 1 + ofActor]);
+  });
+});
+
+test("with gradient checkpointing an update is the same, bit for bit", async () => {
+  const plain = await loadTinyRlhf(temporaryFolder());
+  const checkpointing = await loadTinyRlhf(temporaryFolder(), { gradientCheckpointing: true });
+  const cut = { ...options, microBatchTokens: 24, ppoEpochs: 2 };
+  for (const rlhf of [plain, checkpointing]) update(rlhf.actor, rlhf.critic, experienceOf(rlhf, cut), cut);
+  for (const part of ["actor", "critic"] as const) {
+    expect(checkpointing[part].model.runner).toBe(checkpointingRunner);
+    expect(weightsOf(checkpointing[part])).toEqual(weightsOf(plain[part]));
+  }
 });
 
 describe("passes over a rollout", () => {

@@ -113,6 +113,25 @@ describe("the loss, the gradient's norm and the step", () => {
   });
 });
 
+describe("a step whose loss is not finite", () => {
+  // After the first step the parameters are around 1e18: finite, but products of them are not.
+  const settings: Partial<SftConfig> = { learningRate: 1e18, schedule: "constant", dtype: "float32" };
+
+  test("ends the run with the block that overflows", async () => {
+    const error = await rejection(() => train({ ...settings, maxSteps: 2 }));
+    expect(error).toMatchObject({ name: "TrainingError", code: "E_TRAINING" });
+    expect(error.message).toMatch(/^the loss became NaN at step 2: the output of block "layer 0" is the first that is not finite; /);
+  });
+
+  test("is left out and counted when such steps are skipped, until there are ten in a row", async () => {
+    const { run } = await train({ ...settings, onNonFinite: "skip", maxSteps: 10 });
+    expect(run.series("skippedSteps")).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(run.series("gradientNorm").map(Number.isFinite)).toEqual([true, ...new Array<boolean>(9).fill(false)]);
+    const { message } = await rejection(() => train({ ...settings, onNonFinite: "skip", maxSteps: 11 }));
+    expect(message).toMatch(/^10 steps in a row could not be taken; the last one: the loss became NaN at step 11: /);
+  });
+});
+
 describe("a run", () => {
   const settings: Partial<SftConfig> = { miniBatchSize: 2, maxSteps: 9, learningRate: 5e-3 };
 

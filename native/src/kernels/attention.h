@@ -360,8 +360,9 @@ static void attendPrompt(const AttentionArgs& args, int64_t from, int64_t to) {
     float* partial = static_cast<float*>(scratch(3, chunks * next * sizeof(float)));
     const int32_t* pages = args.pages + args.sequences[row] * args.maxPages;
     for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      const int64_t start = chunk * kChunkTokens, end = start + kChunkTokens < position + rows ? start + kChunkTokens : position + rows;
-      attendQueries<T>(args, {start, end, firstSeen(args, position), position, head, pages, nullptr}, queries, count, partial + chunk * next);
+      const int64_t start = chunk * kChunkTokens, all = position + rows, end = start + kChunkTokens < all ? start + kChunkTokens : all;
+      const Chunk<T> part = {start, end, firstSeen(args, position), position, head, pages, nullptr};
+      attendQueries(args, part, queries, count, partial + chunk * next);
     }
     for (int64_t r = 0; r < rows; r++) {
       for (int64_t q = 0; q < group; q++) {
