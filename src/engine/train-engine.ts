@@ -20,6 +20,8 @@ export interface TrainEngineOptions extends AdamWOptions {
   onNonFinite?: OnNonFinite;
   /** Whether the blocks are computed again going backward instead of keeping what they computed; default false. */
   gradientCheckpointing?: boolean;
+  /** Whether the gradients take memory only from backward to step: for a model that waits while another one trains; default false. */
+  releasesGradients?: boolean;
 }
 
 /** So many skipped steps in a row end the training: no batch of the data is to blame then. */
@@ -48,19 +50,23 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   readonly #optimizer: AdamW;
   readonly #gradientClip: number;
   readonly #onNonFinite: OnNonFinite;
+  readonly #releasesGradients: boolean;
   /** Why the step that is being made has to be skipped, if it has to. */
   #fault: string | undefined;
   #skippedSteps = 0;
   #skippedInARow = 0;
 
-  constructor(model: Model, { gradientClip, onNonFinite = "stop", gradientCheckpointing = false, ...options }: TrainEngineOptions) {
+  constructor(model: Model, options: TrainEngineOptions) {
+    const { gradientClip, onNonFinite = "stop", gradientCheckpointing = false, releasesGradients = false, ...adamw } = options;
     this.model = model;
     if (gradientCheckpointing) model.runner = checkpointingRunner;
     model.enableGradients();
-    this.#optimizer = new AdamW(model.trainedBlocks, (block) => model.masterOf(block), options);
+    this.#optimizer = new AdamW(model.trainedBlocks, (block) => model.masterOf(block), adamw);
     if (!model.lora) model.releaseSource(); // else the frozen weights are saved in its precision
     this.#gradientClip = gradientClip;
     this.#onNonFinite = onNonFinite;
+    this.#releasesGradients = releasesGradients;
+    if (releasesGradients) model.releaseGradients();
   }
 
   /** Optimizer steps taken. */
@@ -79,7 +85,10 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
   backward(loss: Tensor, forward?: () => unknown): number {
     const value = loss.item();
     if (!Number.isFinite(value)) this.#refuseLoss(value, forward);
-    else if (this.#fault === undefined) loss.backward();
+    else if (this.#fault === undefined) {
+      if (this.#releasesGradients) this.model.enableGradients();
+      loss.backward();
+    }
     return value;
   }
 
@@ -102,7 +111,7 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
     }
     this.#optimizer.step(learningRate, (block) => (adapters.has(block) ? loraLearningRate : learningRate));
     lora?.merge();
-    this.model.zeroGradients();
+    this.#clearGradients();
     this.#skippedInARow = 0;
     return norm;
   }
@@ -130,6 +139,11 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
     return `${fault}${place}; ${this.#remedy}`;
   }
 
+  #clearGradients(): void {
+    if (this.#releasesGradients) this.model.releaseGradients();
+    else this.model.zeroGradients();
+  }
+
   #skip(fault: string, norm: number): number {
     this.#skippedSteps++;
     this.#skippedInARow++;
@@ -137,7 +151,7 @@ export class TrainEngine<Model extends PretrainedModel = PretrainedModel> {
       throw new TrainingError(`${MAX_SKIPPED_IN_A_ROW} steps in a row could not be taken; the last one: ${fault}`);
     }
     this.#fault = undefined;
-    this.model.zeroGradients();
+    this.#clearGradients();
     return norm;
   }
 

@@ -140,6 +140,10 @@ export abstract class PretrainedModel {
   zeroGradients(): void {
     for (const block of this.trainedBlocks) block.gradient?.zero_();
   }
+  /** Gives the gradients' memory back; `enableGradients` makes them anew, of zeros. */
+  releaseGradients(): void {
+    for (const block of this.trainedBlocks) block.releaseGradient();
+  }
 
   /** Every parameter by its checkpoint name, in its own dtype; views of the flat buffers. */
   parameters(): Map<string, Tensor> {

@@ -14,8 +14,8 @@ const op = {
 
 /** Logits held at a time, in elements: 64 MiB in bfloat16. The whole [tokens, vocab] is never built, and never in another dtype. */
 const LOGITS_PER_CHUNK = 2 ** 25;
-/** Logits that may stay until backward needs them again, 256 MiB in bfloat16; more are computed again. */
-const LOGITS_KEPT = 2 ** 27;
+/** Logits that may stay until backward needs them again, 160 MiB in bfloat16; more are computed again. */
+const LOGITS_KEPT = 5 * 2 ** 24;
 
 /** What log-probabilities are computed from. */
 export interface TokenLogprobsInput {

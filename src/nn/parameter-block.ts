@@ -2,6 +2,7 @@ import type { DType } from "../native/binding.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { tidy, untracked } from "../tensor/tidy.ts";
 import type { BlockLora } from "./lora.ts";
 
 /** One matrix or vector of a block, as it is multiplied: fused projections are one leaf. */
@@ -94,22 +95,28 @@ export class ParameterBlock {
     const from = part === "all" ? 0 : this.decayEnd;
     if (this.#gradient || from === this.flat.size) return;
     this.#trainedFrom = from;
-    this.#gradient = zeros([this.flat.size - from], "float32");
+    this.#gradient = untracked(() => zeros([this.flat.size - from], "float32"));
     for (const [name, leaf] of this.#leaves) {
-      const gradient = this.gradientOf(name);
-      if (!gradient) continue;
-      leaf.requiresGrad_();
-      leaf.setGrad(gradient);
+      tidy(() => { // only the leaf holds its view
+        const gradient = this.gradientOf(name);
+        if (!gradient) return;
+        leaf.requiresGrad_();
+        leaf.setGrad(gradient);
+      });
     }
+  }
+
+  /** Gives the gradient's memory back; `enableGradients` makes it anew, of zeros, before the next backward. */
+  releaseGradient(): void {
+    for (const leaf of this.#leaves.values()) leaf.setGrad(undefined);
+    this.#gradient?.dispose();
+    this.#gradient = undefined;
   }
 
   /** The block no longer trains; its gradient is dropped. */
   freeze(): void {
-    for (const leaf of this.#leaves.values()) {
-      leaf.setGrad(undefined);
-      leaf.requiresGrad_(false);
-    }
-    this.#gradient = undefined;
+    this.releaseGradient();
+    for (const leaf of this.#leaves.values()) leaf.requiresGrad_(false);
   }
 
   #placement(name: string): Placement {

@@ -3,6 +3,7 @@ import { noGrad } from "../tensor/autograd.ts";
 import { full, zeros } from "../tensor/create.ts";
 import { operator } from "../tensor/operator.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
 
 const fusedAdamw = operator<undefined>("_fused_adamw_");
 
@@ -62,14 +63,14 @@ export class AdamW {
   step(learningRate: number, rateOf: (block: ParameterBlock) => number = () => learningRate): void {
     this.#steps++;
     const { weightDecay } = this.#options;
-    noGrad(() => {
+    noGrad(() => tidy(() => {
       for (const rate of new Set(this.states.map(({ block }) => rateOf(block)))) {
         const states = this.states.filter(({ block }) => rateOf(block) === rate);
         this.#update(states, rate, weightDecay, ({ block }) => [0, block.decayEnd - block.trainedFrom]);
         this.#update(states, rate, 0, ({ block, parameters }) => [block.decayEnd - block.trainedFrom, parameters.size]);
       }
       for (const { parameters, master } of this.states) if (master !== parameters) parameters.copy_(master);
-    });
+    }));
   }
 
   /** One fused call over the same range of every block. */

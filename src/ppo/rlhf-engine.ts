@@ -82,7 +82,7 @@ export class RlhfEngine {
     const { actorLoraRank: actorRank, criticLoraRank: criticRank, seed: firstSeed } = settings;
     if (actorRank > 0) actor.addLora(loraChoice(actorRank, firstSeed, settings));
     if (criticRank > 0) critic.addLora(loraChoice(criticRank, firstSeed + 1, settings));
-    const adam = adamOptions(settings);
+    const adam = { ...adamOptions(settings), releasesGradients: true };
     const evaluator = new HybridEngine(actor, { tokenizer });
     const { rolloutWeights: weights } = settings;
     return new RlhfEngine({
