@@ -128,8 +128,8 @@ export interface AnswerLengths {
 
 /**
  * The least seconds of the stages of a PPO iteration: prefill and every decode step of the rows that are still running; forwards of
- * reference, critic and reward model; forward and backward of actor and critic. All four are of the model's size, critic and reward model
- * without a head. Products run at their peak; attention counts in generation only.
+ * reference, critic and reward model; forward and backward of the actor and backward of the critic, whose forward of scoring can serve. All
+ * four are of the model's size, critic and reward model without a head. Products run at their peak; attention counts in generation only.
  */
 export function iterationSeconds(
   shape: ModelShape, { promptLengths, responseLengths }: AnswerLengths, limits: MachineLimits,
@@ -142,7 +142,7 @@ export function iterationSeconds(
   const predicted = sum(responseLengths), tokens = sum(promptLengths) + predicted;
   const [withHead, without] = [{ tokens, predicted }, { tokens, predicted: 0 }];
   const scoring = forwardFlops(shape, withHead) + 2 * forwardFlops(shape, without);
-  const training = trainFlops(shape, withHead) + trainFlops(shape, without);
+  const training = trainFlops(shape, withHead) + trainFlops(shape, without) - forwardFlops(shape, without);
   return { generate, score: scoring / limits.flopsPerSecond, train: training / limits.flopsPerSecond };
 }
 

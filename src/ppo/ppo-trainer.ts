@@ -5,7 +5,6 @@ import { moments } from "../metrics/moments.ts";
 import { Stopwatch } from "../metrics/stopwatch.ts";
 import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 import { shapeExperience } from "./experience.ts";
-import { trimHeap } from "../tensor/system.ts";
 import { AdaptiveKl, klStatistics } from "./kl.ts";
 import type { Experience } from "./records.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
@@ -102,7 +101,6 @@ export class PpoTrainer {
   trainRlhf(experience: Experience, { learningRateFactor = 1, updatesActor = true }: IterationSchedule = {}): TrainResult {
     const { options, rlhf } = this, scaled = (rate: number | undefined) => rate && rate * learningRateFactor;
     const stopUpdate = this.#stopwatch.start("update");
-    trimHeap();
     const kept = this.#firstValues.get(experience);
     this.#firstValues.delete(experience);
     const updated = update(rlhf.actor, rlhf.critic, experience, {

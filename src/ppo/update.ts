@@ -5,7 +5,6 @@ import { Meter } from "../metrics/meter.ts";
 import type { CausalLM } from "../model/causal-lm.ts";
 import type { RewardModel } from "../model/reward-model.ts";
 import { indices } from "../tensor/create.ts";
-import { trimHeap } from "../tensor/system.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { policyLoss, valueLoss } from "./losses.ts";
 import type { Experience } from "./records.ts";
@@ -103,7 +102,6 @@ function stepOn(
     });
   }
   first?.values.dispose();
-  trimHeap();
   const criticGradientNorm = critic.step(options.criticLearningRate, options.criticLoraLearningRate);
   for (const part of parts) {
     tidy(() => {
