@@ -8,7 +8,7 @@ import { openPpoPeers, type PpoPeer } from "./lib/ppo-peers.ts";
 import { randomBatches } from "./lib/ppo-prompts.ts";
 import { checkPpoLengths, secondsOfIteration } from "./lib/ppo-run.ts";
 import type { Row } from "./lib/report.ts";
-import { type ModelShape, trainedBytes } from "./lib/roofline.ts";
+import { gradientBytes, type ModelShape, trainedBytes } from "./lib/roofline.ts";
 import { openRun } from "./lib/run.ts";
 import { median } from "./lib/statistics.ts";
 import { measureTraining, secondsOfStep } from "./lib/train-run.ts";
@@ -56,7 +56,7 @@ export const memoryCommand: CommandSpec = {
 
 async function trainRow(config: Config, shape: ModelShape, checkpointing: boolean): Promise<Row> {
   const length = config.promptLength + config.newTokens;
-  const { steps, baseBytes, peakResidentBytes } = await measureTraining({ ...config, length, checkpointing });
+  const { steps, baseBytes, peakResidentBytes } = await measureTraining({ ...config, length, checkpointing, loraRank: 0 });
   const memory = { baseBytes, peakResidentBytes, plannedBytes: trainedBytes(shape.elementBytes) * shape.parameters };
   return rowOf("training step", checkpointing, median(steps.map(secondsOfStep)), memory);
 }
@@ -65,8 +65,9 @@ async function ppoRow(config: Config, shape: ModelShape, checkpointing: boolean,
   const batches = randomBatches({ batches: config.repeats + 1, batch: config.batch }, config.promptLength, shape.vocabSize);
   const result = await comparePpo({ ...config, untilEnd: false, checkpointing }, batches, peers, true);
   const iterations = result.ours.flatMap((run) => run.iterations);
-  // Actor and critic train, reference and reward model do not.
-  const plannedBytes = (trainedBytes(shape.elementBytes) + shape.elementBytes) * (shape.parameters + shape.decoderParameters);
+  // Actor and critic train, reference and reward model do not; of both gradients one is there at a time.
+  const trainedAndFrozen = (trainedBytes(shape.elementBytes) + shape.elementBytes) * (shape.parameters + shape.decoderParameters);
+  const plannedBytes = trainedAndFrozen - gradientBytes * shape.decoderParameters;
   const memory = {
     plannedBytes,
     baseBytes: Math.max(...result.ours.map((run) => run.baseBytes)),

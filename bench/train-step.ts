@@ -1,11 +1,11 @@
 import type { CommandSpec } from "../src/config/command.ts";
-import { choices, group, text } from "../src/config/fields.ts";
+import { choices, group, integer, text } from "../src/config/fields.ts";
 import { flagLayer, resolve } from "../src/config/resolve.ts";
 import { modelField, peersField, runFields, trainingFields, wholeNumbers } from "./lib/flags.ts";
 import { inTurn, type Turns } from "./lib/in-turn.ts";
 import { betweenLimits, limitColumns, medianLimits } from "./lib/limits.ts";
 import type { Row } from "./lib/report.ts";
-import { trainFlops } from "./lib/roofline.ts";
+import { forwardFlops, type TokenCounts, trainFlops } from "./lib/roofline.ts";
 import { openRun } from "./lib/run.ts";
 import { median, medianRatio } from "./lib/statistics.ts";
 import { openTrainPeers, type PeerSteps, type TrainPeerName } from "./lib/train-peers.ts";
@@ -16,6 +16,7 @@ const fields = {
   batch: text({ default: "4", hint: "<n,n,...>", help: "sequences of an optimizer step; a row for each" }),
   length: text({ default: "384", hint: "<n,n,...>", help: "tokens of every sequence; a row for each" }),
   ...trainingFields,
+  loraRank: integer({ default: 0, min: 0, help: "rank of adapters on all linears, which then train alone; 0 trains the weights" }),
   ...group("Other engines:", {
     ...peersField,
     against: choices(["hf"], { default: ["hf"], help: "which of them: transformers in float32, bfloat16 and with autocast" }),
@@ -46,6 +47,8 @@ export const trainStepCommand: CommandSpec = {
     for (const length of lengths) checkLength(shape, length, config.microBatchTokens);
     const cases = lengths.flatMap((length) => batches.map((batch) => ({ batch, length })));
     const measure = (each: (typeof cases)[number]) => compare({ ...config, ...each, dtype }, peers);
+    // Frozen weights have no gradient, a third of the operations.
+    const flopsOf = (counts: TokenCounts) => trainFlops(shape, counts) - (config.loraRank > 0 ? forwardFlops(shape, counts) : 0);
     let first: number | undefined;
     for await (const { each: { batch, length }, result, limits } of betweenLimits(dtype, cases, measure)) {
       const tokens = batch * length;
@@ -54,9 +57,10 @@ export const trainStepCommand: CommandSpec = {
       first ??= seconds / tokens;
       report.add({
         batch, length, tokens, microBatchTokens: config.microBatchTokens, checkpointing: String(config.checkpointing),
+        loraRank: config.loraRank,
         tokensPerSecond: tokens / seconds,
         ...secondsColumns(steps),
-        shareOfLimit: trainFlops(shape, { tokens, predicted: tokens }) / medianLimits(limits).flopsPerSecond / seconds,
+        shareOfLimit: flopsOf({ tokens, predicted: tokens }) / medianLimits(limits).flopsPerSecond / seconds,
         microsecondsPerToken: (1e6 * seconds) / tokens,
         growthRatio: seconds / tokens / first,
         javascriptShare: median(result.ours.map((run) => run.javascriptShare)),

@@ -1,6 +1,6 @@
 // One measurement of PPO in a process of its own, started by `measurePpo`.
 import { readFileSync } from "node:fs";
-import { checkpointingRunner, PpoTrainer, RlhfEngine } from "../../src/index.ts";
+import { PpoTrainer, RlhfEngine } from "../../src/index.ts";
 import { measuringProcess } from "./measuring-process.ts";
 import type { OurPpoTimes, PpoIteration, PpoWorkload } from "./ppo-run.ts";
 import { peakResidentBytes } from "./resident-memory.ts";
@@ -8,8 +8,7 @@ import { peakResidentBytes } from "./resident-memory.ts";
 async function measure(workload: PpoWorkload, baseBytes: number): Promise<OurPpoTimes> {
   const { model, rewardModel, dtype, newTokens, untilEnd, microBatchTokens } = workload;
   const batches = JSON.parse(readFileSync(workload.prompts, "utf8")) as number[][][];
-  const rlhf = await RlhfEngine.load({ actor: model, rewardModel, dtype });
-  if (workload.checkpointing) for (const { model: trained } of [rlhf.actor, rlhf.critic]) trained.runner = checkpointingRunner;
+  const rlhf = await RlhfEngine.load({ actor: model, rewardModel, dtype, gradientCheckpointing: workload.checkpointing });
   const batch = batches[0]?.length ?? 0;
   const trainer = new PpoTrainer(rlhf, {
     rolloutBatchSize: batch, miniBatchSize: batch, ppoEpochs: 1, microBatchTokens,

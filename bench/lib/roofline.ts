@@ -146,9 +146,12 @@ export function iterationSeconds(
   return { generate, score: scoring / limits.flopsPerSecond, train: training / limits.flopsPerSecond };
 }
 
+/** Of one parameter's gradient, float32. */
+export const gradientBytes = 4;
+
 /** What training keeps of one parameter: the weight, its gradient, mean, mean of squares and, beside a bfloat16 weight, a master. */
 export function trainedBytes(elementBytes: number): number {
-  return elementBytes + 3 * 4 + (elementBytes < 4 ? 4 : 0);
+  return elementBytes + gradientBytes + 2 * 4 + (elementBytes < 4 ? 4 : 0);
 }
 
 /** Scores and weighted values of so many pairs of a query and a key, in all heads and layers. */

@@ -1,6 +1,7 @@
 // One measurement of training in a process of its own, started by `measureTraining`.
 import { microBatches } from "../../src/engine/micro-batches.ts";
-import { CausalLM, checkpointingRunner, TrainEngine } from "../../src/index.ts";
+import { CausalLM, TrainEngine } from "../../src/index.ts";
+import { tidy } from "../../src/tensor/tidy.ts";
 import { secondsInAddon } from "./addon-time.ts";
 import { secondsInCollections } from "./collection-time.ts";
 import { measuringProcess } from "./measuring-process.ts";
@@ -9,10 +10,12 @@ import { peakResidentBytes } from "./resident-memory.ts";
 import type { StepSeconds, TrainTimes, TrainWorkload } from "./train-run.ts";
 
 async function measure(workload: TrainWorkload, baseBytes: number): Promise<TrainTimes> {
-  const { batch, length, microBatchTokens, dtype, repeats } = workload;
+  const { batch, length, microBatchTokens, dtype, repeats, loraRank } = workload;
   const model = await CausalLM.load(workload.model, { dtype });
-  if (workload.checkpointing) model.runner = checkpointingRunner;
-  const engine = new TrainEngine(model, { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0, gradientClip: 1 });
+  if (loraRank > 0) model.addLora({ rank: loraRank });
+  const engine = new TrainEngine(model, {
+    beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0, gradientClip: 1, gradientCheckpointing: workload.checkpointing,
+  });
   const rows = randomPrompts(batch, length, model.spec.vocabSize);
   const parts = microBatches(rows, (row) => row.length, microBatchTokens);
   const step = (): StepSeconds => {
@@ -23,9 +26,11 @@ async function measure(workload: TrainWorkload, baseBytes: number): Promise<Trai
       return (start - before) / 1000;
     };
     for (const part of parts) {
-      const loss = model.tokenLogprobs(part).logprobs.sum().div(-batch * (length - 1));
-      forward += lap();
-      engine.backward(loss);
+      tidy(() => { // as the trainers of all steps do
+        const loss = model.tokenLogprobs(part).logprobs.sum().div(-batch * (length - 1));
+        forward += lap();
+        engine.backward(loss);
+      });
       backward += lap();
     }
     engine.step(1e-6);

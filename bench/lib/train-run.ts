@@ -13,6 +13,8 @@ export interface TrainWorkload extends ProcessSettings {
   microBatchTokens: number;
   /** Whether blocks are recomputed going backward. */
   checkpointing: boolean;
+  /** Of adapters on all linears, which then train alone; 0 trains the weights. */
+  loraRank: number;
   /** Steps to measure, after one of warm-up. */
   repeats: number;
 }

@@ -2,10 +2,10 @@ import { join } from "node:path";
 import { TrainingError } from "../errors.ts";
 import { checkpointingRunner } from "../model/layer-runner.ts";
 import type { PretrainedModel } from "../model/pretrained.ts";
+import type { ParameterBlock } from "../nn/parameter-block.ts";
 import { AdamW, type AdamWOptions } from "../optim/adamw.ts";
 import { clipGradients } from "../optim/gradient-norm.ts";
 import { noGrad } from "../tensor/autograd.ts";
-import type { ParameterBlock } from "../nn/parameter-block.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type BadTensors, badGradients, badParameters, firstBadBlock } from "./non-finite.ts";
 
@@ -28,7 +28,7 @@ export interface TrainEngineOptions extends AdamWOptions {
 const MAX_SKIPPED_IN_A_ROW = 10;
 
 /** The settings of the engine as every step's configuration names them. */
-export interface AdamSettings {
+export interface EngineSettings {
   adamBeta1: number;
   adamBeta2: number;
   adamEpsilon: number;
@@ -39,7 +39,7 @@ export interface AdamSettings {
 }
 
 /** A step's settings as the engine takes them. */
-export function adamOptions(settings: AdamSettings): TrainEngineOptions {
+export function engineOptions(settings: EngineSettings): TrainEngineOptions {
   const { adamBeta1, adamBeta2, adamEpsilon, weightDecay, gradientClip, onNonFinite, gradientCheckpointing } = settings;
   return { beta1: adamBeta1, beta2: adamBeta2, epsilon: adamEpsilon, weightDecay, gradientClip, onNonFinite, gradientCheckpointing };
 }

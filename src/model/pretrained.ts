@@ -130,13 +130,12 @@ export abstract class PretrainedModel {
   freeze(): this {
     this.#frozen = true;
     this.releaseSource();
-    for (const block of this.trainedBlocks) block.freeze();
+    for (const block of this.#allBlocks) block.freeze();
     return this;
   }
-  /** The blocks that train, adapters' included. */
-  get trainedBlocks(): readonly ParameterBlock[] {
-    return [...this.blocks, ...(this.#lora?.blocks ?? [])].filter(({ gradient }) => gradient);
-  }
+  get #allBlocks(): readonly ParameterBlock[] { return [...this.blocks, ...(this.#lora?.blocks ?? [])]; }
+  /** The blocks that have a gradient, adapters' included. */
+  get trainedBlocks(): readonly ParameterBlock[] { return this.#allBlocks.filter(({ gradient }) => gradient); }
   zeroGradients(): void {
     for (const block of this.trainedBlocks) block.gradient?.zero_();
   }

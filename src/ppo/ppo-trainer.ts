@@ -5,12 +5,13 @@ import { moments } from "../metrics/moments.ts";
 import { Stopwatch } from "../metrics/stopwatch.ts";
 import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 import { shapeExperience } from "./experience.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { AdaptiveKl, klStatistics } from "./kl.ts";
 import type { Experience } from "./records.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
 import { samplingGap } from "./sampling-gap.ts";
-import { type FirstValues, score } from "./scoring.ts";
+import { score } from "./scoring.ts";
 import { update } from "./update.ts";
 import { explainedVariance } from "./whiten.ts";
 
@@ -51,7 +52,7 @@ export class PpoTrainer {
   readonly #adaptiveKl: AdaptiveKl | undefined;
   readonly #stopwatch = new Stopwatch();
   /** Forwards of the critic that its first step need not run again, and the steps it had taken. */
-  readonly #firstValues = new WeakMap<Experience, { first: FirstValues; steps: number }>();
+  readonly #firstValues = new WeakMap<Experience, { values: Tensor; steps: number }>();
   #promptsBefore = 0;
   #iterations = 0;
 
@@ -82,14 +83,14 @@ export class PpoTrainer {
     this.#promptsBefore += prompts.length;
     const stopScoring = this.#stopwatch.start("scoring");
     const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-    const { scored, first } = score(models, rollout, options);
+    const { scored, firstValues } = score(models, rollout, options);
     stopScoring(numTokens(scored));
     if (!scored.scores.isFinite().all().item()) {
       throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);
     }
     samplingGap(scored); // throws before anything is learnt from answers that are not the actor's
     const experience = shapeExperience(scored, { ...options, klCoef: this.klCoef });
-    this.#firstValues.set(experience, { first, steps: rlhf.critic.numSteps });
+    this.#firstValues.set(experience, { values: firstValues, steps: rlhf.critic.numSteps });
     return experience;
   }
 
@@ -111,7 +112,7 @@ export class PpoTrainer {
       actorLoraLearningRate: scaled(options.actorLoraLearningRate),
       criticLoraLearningRate: scaled(options.criticLoraLearningRate),
       updatesActor,
-    }, kept?.steps === rlhf.critic.numSteps ? kept.first : undefined);
+    }, kept?.steps === rlhf.critic.numSteps ? kept.values : undefined);
     stopUpdate(numTokens(experience));
     this.#iterations++;
     const { policyLoss = Number.NaN, valueLoss = Number.NaN, ...rest } = updated;

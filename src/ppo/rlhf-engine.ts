@@ -3,7 +3,7 @@ import type { ConfigOf } from "../config/fields.ts";
 import { loraChoice, loraSharedFields } from "../config/lora.ts";
 import { completeConfig } from "../config/resolve.ts";
 import { HybridEngine } from "../engine/hybrid-engine.ts";
-import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
+import { engineOptions, TrainEngine } from "../engine/train-engine.ts";
 import { ConfigError } from "../errors.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import type { LoadOptions } from "../model/pretrained.ts";
@@ -82,7 +82,7 @@ export class RlhfEngine {
     const { actorLoraRank: actorRank, criticLoraRank: criticRank, seed: firstSeed } = settings;
     if (actorRank > 0) actor.addLora(loraChoice(actorRank, firstSeed, settings));
     if (criticRank > 0) critic.addLora(loraChoice(criticRank, firstSeed + 1, settings));
-    const adam = { ...adamOptions(settings), releasesGradients: true };
+    const adam = { ...engineOptions(settings), releasesGradients: true };
     const evaluator = new HybridEngine(actor, { tokenizer });
     const { rolloutWeights: weights } = settings;
     return new RlhfEngine({

@@ -26,26 +26,22 @@ export interface ScoringOptions {
   parity?: Parity | undefined;
 }
 
-/** The critic's forward over the first micro-batch of an update, with its graph: [rows, width] float32. */
-export interface FirstValues {
-  rows: readonly number[];
-  values: Tensor;
-}
-
 /**
  * Runs the four models over a rollout. The critic's forward over the first micro-batch of the first minibatch keeps its graph: the critic's
  * weights are still those when the update begins. It comes last, so that the graph lies beside nothing but what that step needs.
+ *
+ * @returns the scores, and that forward: [rows of the micro-batch, width] float32 with gradient
  */
 export function score(
   models: ScoringModels, rollout: Rollout, { miniBatchSize, ...options }: ScoringOptions & { miniBatchSize: number },
-): { scored: Scored; first: FirstValues } {
+): { scored: Scored; firstValues: Tensor } {
   const judged = policyScores(models, rollout, options), all = rollout.prompts.map((_, i) => i);
   const [rows = []] = cutRows(rollout, all.slice(0, miniBatchSize), options.microBatchTokens);
   const valuesOf = (forwardRows: ForwardRows) => responseValues(models.critic, forwardRows);
   const others = all.slice(rows.length);
-  const rest = others.length > 0 ? [overRows(rollout, others, options, valuesOf)] : [];
-  const values = untracked(() => valuesOf(pickRows(rollout, rows))); // a graph that is computed again needs its inputs until then
-  return { scored: { ...rollout, ...judged, values: noGrad(() => cat([values.detach(), ...rest])) }, first: { rows, values } };
+  const rest = others.length > 0 ? [overRollout(rollout, options, valuesOf, others)] : [];
+  const firstValues = untracked(() => valuesOf(pickRows(rollout, rows))); // a graph that is computed again needs its inputs until then
+  return { scored: { ...rollout, ...judged, values: noGrad(() => cat([firstValues.detach(), ...rest])) }, firstValues };
 }
 
 /**
@@ -76,12 +72,9 @@ function ended(row: number[], endToken: number, { spec }: RewardModel, parity: P
   return parity === "deepspeed-chat" || row.at(-1) === endToken || row.length >= spec.maxPositions ? row : [...row, endToken];
 }
 
-function overRollout(rollout: Rollout, options: ScoringOptions, forward: (rows: ForwardRows) => Tensor): Tensor {
-  return overRows(rollout, rollout.prompts.map((_, i) => i), options, forward);
-}
-
-function overRows(
-  rollout: Rollout, rows: readonly number[], { microBatchTokens }: ScoringOptions, forward: (rows: ForwardRows) => Tensor,
+function overRollout(
+  rollout: Rollout, { microBatchTokens }: ScoringOptions, forward: (rows: ForwardRows) => Tensor,
+  rows: readonly number[] = rollout.prompts.map((_, i) => i),
 ): Tensor {
   const parts = cutRows(rollout, rows, microBatchTokens);
   return noGrad(() => cat(parts.map((part) => tidy(() => forward(pickRows(rollout, part))))));

@@ -5,12 +5,13 @@ import { Meter } from "../metrics/meter.ts";
 import type { CausalLM } from "../model/causal-lm.ts";
 import type { RewardModel } from "../model/reward-model.ts";
 import { indices } from "../tensor/create.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { policyLoss, valueLoss } from "./losses.ts";
 import type { Experience } from "./records.ts";
 import { pickRows, responseLogprobs, responseValues } from "./response-forward.ts";
 import { importanceWeights } from "./sampling-gap.ts";
-import { cutRows, type FirstValues } from "./scoring.ts";
+import { cutRows } from "./scoring.ts";
 
 /** On the first minibatch of a rollout the actor is the one that was scored, so every ratio is 1. */
 const MAX_FIRST_RATIO_ERROR = 1e-5;
@@ -46,11 +47,11 @@ export type UpdateMetrics = Readonly<Record<string, number>>;
 /**
  * PPO's passes over one rollout: for each minibatch one optimizer step of the critic, then one of the actor.
  *
- * @param first the critic's forward over the first micro-batch, if it has been run already with the critic's weights of now; used up
+ * @param firstValues the critic's forward over the first micro-batch, if it has been run already with the critic's weights of now; used up
  * @throws {TrainingError} when a loss or a gradient is not finite, or the actor is not the one that the rollout was scored with
  */
 export function update(
-  actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions, first?: FirstValues,
+  actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience, options: UpdateOptions, firstValues?: Tensor,
 ): UpdateMetrics {
   const meter = new Meter();
   const rows = experience.prompts.map((_, i) => i);
@@ -61,7 +62,7 @@ export function update(
     let isOverTarget = false;
     for (let start = 0; start < order.length; start += options.miniBatchSize) {
       const minibatch = order.slice(start, start + options.miniBatchSize);
-      const step = stepOn(minibatch, actor, critic, experience, options, epoch === 0 && start === 0 ? first : undefined);
+      const step = stepOn(minibatch, actor, critic, experience, options, epoch === 0 && start === 0 ? firstValues : undefined);
       if (epoch === 0 && start === 0) checkFirstRatio(step.ratioMax);
       ratioMax = Math.max(ratioMax, step.ratioMax);
       for (const [name, value] of Object.entries(step.means)) meter.add(name, value, step.tokens);
@@ -82,7 +83,7 @@ interface StepResult {
 
 function stepOn(
   minibatch: readonly number[], actor: TrainEngine<CausalLM>, critic: TrainEngine<RewardModel>, experience: Experience,
-  options: UpdateOptions, first: FirstValues | undefined,
+  options: UpdateOptions, firstValues: Tensor | undefined,
 ): StepResult {
   const totalTokens = minibatch.reduce((sum, i) => sum + (experience.responses[i]?.length ?? 0), 0);
   const parts = cutRows(experience, minibatch, options.microBatchTokens);
@@ -93,7 +94,7 @@ function stepOn(
     tidy(() => {
       const forward = () => responseValues(critic.model, pickRows(experience, part));
       const value = valueLoss({
-        values: (part === parts[0] && first?.values) || forward(),
+        values: (part === parts[0] && firstValues) || forward(),
         oldValues: pick(experience, "values", part), returns: pick(experience, "returns", part),
         responseMask: pick(experience, "responseMask", part), valueClipRange: options.valueClipRange, totalTokens,
       });
@@ -101,7 +102,7 @@ function stepOn(
       sums.valueClipFraction += value.clipFraction.item();
     });
   }
-  first?.values.dispose();
+  firstValues?.dispose();
   const criticGradientNorm = critic.step(options.criticLearningRate, options.criticLoraLearningRate);
   for (const part of parts) {
     tidy(() => {

@@ -7,7 +7,7 @@ import { loadDataset } from "../data/dataset.ts";
 import { encodePreferences, type PreferencePair } from "../data/encode.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
-import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
+import { engineOptions, TrainEngine } from "../engine/train-engine.ts";
 import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
 import { moments } from "../metrics/moments.ts";
 import { padRight } from "../model/packing.ts";
@@ -52,7 +52,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   reportData(run.note, "pairs", records.statistics, train, heldOut);
   if (config.loraRank > 0) model.addLora(loraChoice(config.loraRank, config.seed, config));
   run.note(`model: ${model.describe()}`);
-  const engine = new TrainEngine(model, adamOptions(config));
+  const engine = new TrainEngine(model, engineOptions(config));
   const padId = tokenizer.padTokenId;
   let scored = { step: -1, scores: { chosen: [], rejected: [] } as PairScores };
   const heldOutScores = (): PairScores => {

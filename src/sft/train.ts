@@ -7,7 +7,7 @@ import { loadDataset } from "../data/dataset.ts";
 import { encodeDemonstrations, type SftSample } from "../data/encode.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { microBatches } from "../engine/micro-batches.ts";
-import { adamOptions, TrainEngine } from "../engine/train-engine.ts";
+import { engineOptions, TrainEngine } from "../engine/train-engine.ts";
 import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import { noGrad } from "../tensor/autograd.ts";
@@ -40,7 +40,7 @@ export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSumm
   if (config.loraRank > 0) model.addLora(loraChoice(config.loraRank, config.seed, config));
   run.note(`model: ${model.describe()}`);
   model.generationConfig = { ...model.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
-  const engine = new TrainEngine(model, adamOptions(config));
+  const engine = new TrainEngine(model, engineOptions(config));
   const { before, after, steps } = await trainingLoop(config, run, {
     size: train.samples.length,
     batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),

@@ -159,6 +159,18 @@ describe("rows", () => {
     }
   });
 
+  test("train-step with adapters counts no gradient of the weights", async () => {
+    const sizes = ["--batch", "2", "--length", "8"];
+    const [adapted] = await rowsOf("train-step", ...quick, ...sizes, "--lora-rank", "2");
+    const [full] = await rowsOf("train-step", ...quick, ...sizes);
+    // The work over the time and the limit: four operations a weight and token instead of six.
+    const work = (row: typeof full) => Number(row?.["shareOfLimit"]) / Number(row?.["tokensPerSecond"]);
+    const limit = (row: typeof full) =>
+      (Number(row?.["productGigaflopsPerSecondBefore"]) + Number(row?.["productGigaflopsPerSecondAfter"])) / 2;
+    expect((work(adapted) * limit(adapted)) / (work(full) * limit(full))).toBeCloseTo(4 / 6, 2);
+    expect(adapted).toMatchObject({ loraRank: 2 });
+  });
+
   test("ppo-iteration has the stages, the answers and, where asked for, a picture", async () => {
     const folder = temporaryFolder();
     const [actor, chart] = [join(folder, "actor"), join(folder, "stages.svg")];
@@ -178,8 +190,8 @@ describe("rows", () => {
     const rows = await rowsOf("memory", ...quick, "--model", actor, "--batch", "2", "--prompt-length", "8", "--new-tokens", "4");
     // Vocabulary 400, hidden 32; a layer: queries and output 2 * 32 * 32, keys and values 2 * 32 * 16, MLP 3 * 32 * 48, norms 2 * 32.
     const parameters = 400 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32) + 32;
-    // 16 bytes a parameter that trains, 4 one that does not; actor and reference, critic and reward model.
-    const planned = { "training step": 16 * parameters, "PPO iteration": 2 * (16 + 4) * parameters };
+    // 16 bytes a parameter that trains, 4 one that does not; actor and reference, critic and reward model, and one gradient at a time.
+    const planned = { "training step": 16 * parameters, "PPO iteration": (2 * (16 + 4) - 4) * parameters };
     expect(rows).toMatchObject((["training step", "PPO iteration"] as const).flatMap((work) => (
       ["false", "true"].map((checkpointing) => ({ work, checkpointing, plannedBytes: planned[work] }))
     )));

@@ -150,3 +150,23 @@ describe("save", () => {
     expect(saved?.data).not.toEqual(rounded);
   });
 });
+
+describe("gradients that are released", () => {
+  test.each(["float32", "bfloat16"] as const)("take no memory between steps and change no bit of them: %s", async (dtype) => {
+    const [kept, released] = [await makeEngine(undefined, dtype), await makeEngine(undefined, dtype, { releasesGradients: true })];
+    for (let step = 0; step < 3; step++) {
+      expect(released.model.trainedBlocks).toEqual([]);
+      const losses = [kept, released].map((engine) => lossOf(engine, [rows.slice(0, 2), rows.slice(2)]));
+      expect(losses[1]).toBe(losses[0]);
+      expect(gradientsOf(released)).toEqual(gradientsOf(kept));
+      expect(released.step(1e-2)).toBe(kept.step(1e-2));
+      expect(weightsOf(released)).toEqual(weightsOf(kept));
+    }
+  });
+
+  test("a model without them can be frozen: a forward then has no gradient", async () => {
+    const { model } = await makeEngine(undefined, "float32", { releasesGradients: true });
+    expect(model.tokenLogprobs(rows).logprobs.requiresGrad).toBe(true);
+    expect(model.freeze().tokenLogprobs(rows).logprobs.requiresGrad).toBe(false);
+  });
+});

@@ -4,10 +4,11 @@ import { type ExperienceOptions, shapeExperience } from "../../src/ppo/experienc
 import type { Experience } from "../../src/ppo/records.ts";
 import type { RlhfEngine } from "../../src/ppo/rlhf-engine.ts";
 import { rollOut } from "../../src/ppo/rollout.ts";
-import { type FirstValues, score } from "../../src/ppo/scoring.ts";
+import { score } from "../../src/ppo/scoring.ts";
 import { type UpdateOptions, update } from "../../src/ppo/update.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { indices } from "../../src/tensor/create.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { assertClose } from "../assert-close.ts";
 import { failure } from "../failure.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
@@ -44,7 +45,7 @@ function experienceOf(rlhf: RlhfEngine, updateOptions: UpdateOptions = options):
 }
 
 /** The same with the critic's first forward. */
-function scoredForUpdate(rlhf: RlhfEngine, scoring: UpdateOptions): { experience: Experience; first: FirstValues } {
+function scoredForUpdate(rlhf: RlhfEngine, scoring: UpdateOptions): { experience: Experience; firstValues: Tensor } {
   const rollout = rollOut(rlhf.generator, prompts, {
     maxNewTokens: 8,
     minNewTokens: 0,
@@ -55,8 +56,8 @@ function scoredForUpdate(rlhf: RlhfEngine, scoring: UpdateOptions): { experience
     promptsBefore: 0,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-  const { scored, first } = score(models, rollout, scoring);
-  return { experience: shapeExperience(scored, shaping), first };
+  const { scored, firstValues } = score(models, rollout, scoring);
+  return { experience: shapeExperience(scored, shaping), firstValues };
 }
 
 /** The same experience with its answers in another order. */
@@ -132,15 +133,15 @@ describe("the critic's forward that scoring has run", () => {
     const changed = { ...options, ...changes };
     const [one, other] = [await loadTinyRlhf(temporaryFolder()), await loadTinyRlhf(temporaryFolder())];
     const plain = update(one.actor, one.critic, experienceOf(one, changed), changed);
-    const { experience, first } = scoredForUpdate(other, changed);
-    expect(first.rows).toEqual(Array.from({ length: numRows }, (_, i) => i));
+    const { experience, firstValues } = scoredForUpdate(other, changed);
+    expect(firstValues.shape[0]).toBe(numRows);
     const { model } = other.critic, { values } = model;
     let sequences = 0;
     model.values = (rows, only) => {
       sequences += rows.length;
       return values.call(model, rows, only);
     };
-    expect(update(other.actor, other.critic, experience, changed, first)).toEqual(plain);
+    expect(update(other.actor, other.critic, experience, changed, firstValues)).toEqual(plain);
     expect(sequences).toBe(8 * changed.ppoEpochs - numRows);
     for (const part of ["actor", "critic"] as const) expect(weightsOf(other[part])).toEqual(weightsOf(one[part]));
   });
