@@ -34,6 +34,9 @@ export interface GenerationLimits {
 /** Tokens of prompts that one prefill takes at once: bounds its activations. One longer prompt alone is fine. */
 const PREFILL_TOKENS = 512;
 
+/** Decode steps after which the heap is trimmed: their results, large beside small, leave holes that are never filled. */
+const TRIMMED_STEPS = 32;
+
 /** One prompt and the answers to it. */
 interface Group {
   readonly prompt: readonly number[];
@@ -90,6 +93,7 @@ export class Generation {
   /** Answers waiting or running, and the most pages that one of them may take. */
   #numLive = 0;
   #mostPages = 0;
+  #numDecoded = 0;
   /** Of the running answers; undefined after they have changed. */
   #pageTable: Tensor | undefined;
 
@@ -277,6 +281,8 @@ export class Generation {
     const last = answers.map(({ response }) => response.at(-1) ?? 0); // not in the cache yet
     const positions = answers.map(({ group, response }) => group.prompt.length + response.length - 1);
     tidy(() => this.#record(answers, this.#view.decode(last, positions, pageTable)));
+    this.#numDecoded++;
+    if (this.#numDecoded % TRIMMED_STEPS === 0) trimHeap();
     return answers;
   }
 
