@@ -3,8 +3,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { HybridEngine } from "../../src/engine/hybrid-engine.ts";
+import { compareModes } from "../../src/engine/self-check.ts";
 import { CausalLM } from "../../src/model/causal-lm.ts";
 import { families } from "../../src/model/families/registry.ts";
+import { checkpointingRunner, type LayerRunner, plainRunner } from "../../src/model/layer-runner.ts";
 import { RewardModel } from "../../src/model/reward-model.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { rejection } from "../failure.ts";
@@ -61,6 +63,25 @@ describe.each(folders)("%s", (name) => {
     for (const [i, value] of merged.entries()) expect(value).toBeCloseTo(adapted[i] ?? Number.NaN, 4);
     const { responses } = new HybridEngine(model).generate([[5, 6, 7]], { maxNewTokens: 4, temperature: 0, eosTokenId: null });
     expect(responses[0]).toHaveLength(4);
+  });
+
+  test("generates with the bits of training in bfloat16, and with int8 weights near them", async () => {
+    const model = await CausalLM.load(path, { dtype: "bfloat16" });
+    expect(compareModes(model).largest).toBe(0);
+    const engine = new HybridEngine(model, { weights: "int8" });
+    const { logprobs: sampled, sequences } = engine.generate([[5, 6, 7]], { maxNewTokens: 6, eosTokenId: null, seed: 4 });
+    const exact = noGrad(() => model.tokenLogprobs(sequences).logprobs.numbers().slice(-6));
+    for (const [i, value] of (sampled[0] ?? []).entries()) expect(Math.abs(value - (exact[i] ?? Number.NaN))).toBeLessThan(0.5);
+  });
+
+  test("has the same gradients when layers are computed again going backward", async () => {
+    const gradientsOf = async (runner: LayerRunner) => {
+      const model = await load();
+      model.runner = runner;
+      model.loss(rows.map((row) => row.slice(0, 2))).backward();
+      return new Map([...model.gradients()].map(([key, gradient]) => [key, gradient.numbers()]));
+    };
+    expect(await gradientsOf(checkpointingRunner)).toEqual(await gradientsOf(plainRunner));
   });
 
   test("becomes a reward model and comes back from its folder", async () => {
