@@ -185,12 +185,12 @@ describe("a folder is refused", () => {
     [
       "without weights",
       (folder) => rmSync(join(folder, "model.safetensors")),
-      /: has no model\.safetensors \(nor model\.safetensors\.index\.json with shards\)$/,
+      /: has no weights: expected model\.safetensors or pytorch_model\.bin, or shards with model\.safetensors\.index\.json$/,
     ],
     [
-      "with pickled weights only",
+      "whose pytorch_model.bin is something else",
       (folder) => renameSync(join(folder, "model.safetensors"), join(folder, "pytorch_model.bin")),
-      /: has pickled weights only \(pytorch_model\.bin\), which can run code/,
+      /pytorch_model\.bin: neither a zip archive nor a pickle, as files of torch\.save are; download it again$/,
     ],
     [
       "with a shard missing",
@@ -261,7 +261,7 @@ describe("weights are refused", () => {
     [
       "that are something else",
       (folder) => writeFileSync(file(folder), "<!DOCTYPE html><html>not found</html>"),
-      /: the header claims \d+ bytes, the file has 37: it is truncated or no/,
+      /model\.safetensors: is a web page, not the file itself; download it again /,
     ],
     ["with a damaged header", (folder) => changeHeader(folder, '{"model.', 'x"model.'), /: the header is no JSON; the file is damaged/],
     [

@@ -34,8 +34,11 @@ export function unpickle(path: string, bytes: Buffer, start: number, meaning: Pi
   return new Machine(path, bytes, start, meaning).run();
 }
 
+/** The reason for what has no place in a state dict. */
+export const NO_TENSOR = "which is no part of a tensor";
+
 /** The message for a pickle that wants more than data. */
-export function refusal(path: string, name: string, reason = "which is no part of a tensor"): CheckpointError {
+export function refusal(path: string, name: string, reason: string): CheckpointError {
   return new CheckpointError(
     `${path}: its pickle asks for ${JSON.stringify(name.slice(0, 100))}, ${reason}; a pickle can run any code, so tschat reads nothing but tensors from it: ` +
       "use the model's safetensors, or convert the file where you trust it",
@@ -67,7 +70,7 @@ class Machine {
       const code = this.take(1).readUInt8(0);
       if (code === STOP) return { value: this.pop(), end: this.#at };
       const opcode = opcodes.get(code);
-      if (!opcode) throw refusal(this.path, refused[code]?.(this) ?? `opcode 0x${code.toString(16)}`);
+      if (!opcode) throw refusal(this.path, refused[code]?.(this) ?? `opcode 0x${code.toString(16)}`, NO_TENSOR);
       opcode(this);
     }
   }
@@ -155,7 +158,7 @@ function integer(bytes: Buffer): number | bigint {
 const opcodes: ReadonlyMap<number, Opcode> = new Map<number, Opcode>([
   [0x80, (m) => {
     const version = m.take(1).readUInt8(0);
-    if (version !== 2) throw m.damaged(`protocol ${version}, expected 2, the one of torch.save`);
+    if (version !== 2) throw new CheckpointError(`${m.path}: its pickle has protocol ${version}, expected 2, the one of torch.save; save it again`);
   }], // PROTO
   [0x28, (m) => m.mark()], // MARK
   [0x4e, (m) => m.push(null)], // NONE

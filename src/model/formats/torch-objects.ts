@@ -1,6 +1,6 @@
 import { CheckpointError } from "../../errors.ts";
 import type { DType } from "../../native/binding.ts";
-import { PickleGlobal, type PickleMeaning, refusal } from "./pickle.ts";
+import { NO_TENSOR, PickleGlobal, type PickleMeaning, refusal } from "./pickle.ts";
 
 /** A piece of memory that tensors look into, as a pickle refers to it. */
 export interface StoredStorage {
@@ -53,7 +53,7 @@ const functions: Readonly<Record<string, (path: string, args: readonly unknown[]
 
 /** Tensors that exist in torch and that no model here is made of, by what their pickles ask for. */
 const unsupported: Readonly<Record<string, string>> = {
-  "torch._utils._rebuild_tensor_v3": "a tensor in FP8 or another dtype that tschat does not compute with",
+  "torch._utils._rebuild_tensor_v3": "a tensor in FP8 or another rare dtype",
   "torch._utils._rebuild_qtensor": "a quantised tensor",
   "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
 };
@@ -67,7 +67,10 @@ export function torchMeaning(path: string): PickleMeaning {
   return {
     global(name) {
       if (Object.hasOwn(functions, name) || Object.hasOwn(storageTypes, name)) return new PickleGlobal(name);
-      throw refusal(path, name, Object.hasOwn(unsupported, name) ? unsupported[name] : undefined);
+      if (!Object.hasOwn(unsupported, name)) throw refusal(path, name, NO_TENSOR);
+      throw new CheckpointError(
+        `${path}: holds ${unsupported[name]} (${name}), which tschat does not read; choose the model's version in bfloat16 or float16`,
+      );
     },
     call(callable, args) {
       const name = callable instanceof PickleGlobal ? callable.name : typeof callable;
