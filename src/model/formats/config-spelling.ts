@@ -34,6 +34,23 @@ function scaling({ rope_theta: _theta, partial_rotary_factor: _partial, rope_typ
   return { rope_type: kind, ...rest };
 }
 
+/**
+ * The text of a configuration. JavaScript writes 30.0 as 30, which transformers 5 refuses (or version 4 warns of) in fields that it declares
+ * as float, so those keep their point.
+ */
+export function configText(config: ModelConfig): string {
+  return `${JSON.stringify(config, null, 2).replace(wholeFloat, "$&.0")}\n`;
+}
+
+/** A whole number in a line of its own, under the name of a float. */
+const wholeFloat = new RegExp(
+  `^ *"(?:${[
+    "[a-z_]+_softcapping", "[a-z_]+_eps(?:ilon)?", "initializer_range", "init_std", "rope_theta", "rope_local_base_freq", "(?:[a-z_]+_)?factor",
+    "rotary_pct", "beta_fast", "beta_slow", "mscale(?:_all_dim)?", "temperature", "repetition_penalty",
+  ].join("|")})": -?\\d+(?=,?$)`,
+  "gm",
+);
+
 function isRecord(value: unknown): value is ModelConfig {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -4,7 +4,7 @@ import type { DType } from "../../native/binding.ts";
 import { type TensorToWrite, writeSafetensors } from "../../tensor/safetensors.ts";
 import { elementBytes } from "../../tensor/weight-file.ts";
 import type { ModelConfig } from "../families/family.ts";
-import { bothSpellings } from "./config-spelling.ts";
+import { bothSpellings, configText } from "./config-spelling.ts";
 
 /** Bytes of a file from which on transformers 4 splits a model, and what the hub likes. */
 const DEFAULT_SHARD_BYTES = 5e9;
@@ -33,8 +33,8 @@ export function writeModelFolder(dir: string, content: FolderContent): void {
   const { dtype, tensors, maxShardSize = DEFAULT_SHARD_BYTES } = content;
   if (!(maxShardSize > 0)) throw new RangeError(`maxShardSize: expected a number of bytes above 0, found ${maxShardSize}`);
   mkdirSync(dir, { recursive: true });
-  writeJson(join(dir, "config.json"), bothSpellings({ ...content.config, dtype }));
-  writeJson(join(dir, "generation_config.json"), content.generationConfig);
+  writeFileSync(join(dir, "config.json"), configText(bothSpellings({ ...content.config, dtype })));
+  writeFileSync(join(dir, "generation_config.json"), configText(content.generationConfig));
   for (const [name, text] of content.companions) writeFileSync(join(dir, name), text);
 
   const shards = splitTensors(tensors, dtype, maxShardSize);
@@ -45,7 +45,7 @@ export function writeModelFolder(dir: string, content: FolderContent): void {
   if (shards.length > 1) {
     const total_size = tensors.reduce((sum, tensor) => sum + byteLength(tensor, dtype), 0);
     const weight_map = Object.fromEntries([...files].flatMap(([file, shard]) => shard.map(({ name }) => [name, file])));
-    writeJson(aside(INDEX), { metadata: { total_size }, weight_map });
+    writeFileSync(aside(INDEX), `${JSON.stringify({ metadata: { total_size }, weight_map }, null, 2)}\n`);
     written.push(INDEX); // the last one: only with it do new shards count
   }
   for (const name of written) renameSync(aside(name), join(dir, name));
@@ -84,8 +84,4 @@ function splitTensors(tensors: readonly TensorToWrite[], dtype: DType, maxBytes:
 
 function byteLength({ shape }: TensorToWrite, dtype: DType): number {
   return shape.reduce((product, size) => product * size, elementBytes[dtype]);
-}
-
-function writeJson(path: string, value: unknown): void {
-  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
 }

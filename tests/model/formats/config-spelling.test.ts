@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bothSpellings } from "../../../src/model/formats/config-spelling.ts";
+import { bothSpellings, configText } from "../../../src/model/formats/config-spelling.ts";
 
 // The right sides are what transformers 4.57's configuration classes read.
 test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
@@ -61,4 +61,28 @@ test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
   ],
 ])("%s", (_what, config, expected) => {
   expect(bothSpellings(config)).toEqual(expected);
+});
+
+test("whole numbers keep their point where transformers declares a float, and only there", () => {
+  const config = {
+    final_logit_softcapping: 30, rms_norm_eps: 1e-6, vocab_size: 64, query_pre_attn_scalar: 256, initializer_range: 1,
+    rope_parameters: { rope_theta: 10000, factor: 8, low_freq_factor: 1.5, original_max_position_embeddings: 32 },
+    note: '"factor": 3', temperature: 2,
+  };
+  expect(configText(config)).toBe(`{
+  "final_logit_softcapping": 30.0,
+  "rms_norm_eps": 0.000001,
+  "vocab_size": 64,
+  "query_pre_attn_scalar": 256,
+  "initializer_range": 1.0,
+  "rope_parameters": {
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.5,
+    "original_max_position_embeddings": 32
+  },
+  "note": "\\"factor\\": 3",
+  "temperature": 2.0
+}
+`);
 });
