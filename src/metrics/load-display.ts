@@ -10,12 +10,14 @@ const REDRAW_MS = 100, LINE_MS = 10_000;
 const BAR_WIDTH = 20;
 
 /**
- * Shows the loading of models that takes longer than a second: on a terminal a bar, which goes away at the end; elsewhere a line
+ * Shows the loading of models where it takes longer than a second: on a terminal a bar, which goes away at the end; elsewhere a line
  * every ten seconds and one at the end.
  *
  * @param log gets the lines too, those of a terminal's bar left out
  */
-export function loadDisplay(output: Output, log: (line: string) => void = () => {}, now: () => number = () => performance.now()): LoadDisplay {
+export function loadDisplay(
+  output: Output, log: (line: string) => void = () => {}, now: () => number = () => performance.now(),
+): LoadDisplay {
   const columns = output.isTTY === true ? (output.columns ?? 0) : 0;
   let path: string | undefined, begin = 0, shown = 0;
   const line = (text: string): void => {

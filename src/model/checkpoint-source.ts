@@ -103,7 +103,8 @@ function openFolder(path: string): CheckpointSource {
       // Masks and the like may be whole numbers, but no model takes them from a file.
       if (floatDtypes.includes(dtype(name))) return owner(name).file.read(owner(name).storedName);
       throw new CheckpointError(
-        `${owner(name).file.path}: "${name}" is ${dtype(name)}, expected floating-point weights; quantised models are read as .gguf files only`,
+        `${owner(name).file.path}: "${name}" is ${dtype(name)}, expected floating-point weights; ` +
+          "quantised models are read as .gguf files only",
       );
     },
     close: () => {}, // a mapping ends with the last tensor that looks into it

@@ -134,7 +134,8 @@ function checkLayout(path: string, entries: ReadonlyMap<string, Entry>, dataStar
     end = entry.end;
     last = `"${name}"`;
   }
-  if (end !== size) throw new CheckpointError(`${path}: ${size - end} bytes follow the last tensor, which the format forbids; download it again`);
+  if (end === size) return;
+  throw new CheckpointError(`${path}: ${size - end} bytes follow the last tensor, which the format forbids; download it again`);
 }
 
 function isCounts(value: unknown): value is number[] {

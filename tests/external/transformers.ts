@@ -18,7 +18,8 @@ import { CausalLM } from "../../src/model/causal-lm.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 
 const TOLERANCE = 1e-3;
-const ROWS = 2, LENGTH = 24;
+const ROWS = 2,
+  LENGTH = 24;
 const script = fileURLToPath(new URL("./load-in-transformers.py", import.meta.url));
 
 interface Request {
@@ -29,7 +30,8 @@ interface Request {
 
 /** Fixed tokens, all over the vocabulary and away from the special ones at its beginning. */
 function tokensFor(vocabSize: number): number[][] {
-  return Array.from({ length: ROWS }, (_, row) => Array.from({ length: LENGTH }, (_, i) => 3 + ((row * 7919 + i * 104_729) % (vocabSize - 3))));
+  const token = (row: number, i: number) => 3 + ((row * 7919 + i * 104_729) % (vocabSize - 3));
+  return Array.from({ length: ROWS }, (_, row) => Array.from({ length: LENGTH }, (_, i) => token(row, i)));
 }
 
 function runPython(python: string, requests: readonly Request[]): string {
@@ -53,10 +55,11 @@ function largestDifference(ours: ArrayLike<number>, file: string): number {
 
 async function compare(python: string, path: string, scratch: string): Promise<{ cells: string[]; isEqual: boolean; version: string }> {
   const model = await CausalLM.load(path, { dtype: "float32" });
-  const folder = join(scratch, "saved"), tokens = tokensFor(model.spec.vocabSize);
+  const folder = join(scratch, "saved"),
+    tokens = tokensFor(model.spec.vocabSize);
   rmSync(folder, { recursive: true, force: true });
   await model.save(folder, { dtype: "float32", maxShardSize: Math.ceil((model.numParameters * 4) / 3) });
-  const ours = noGrad(() => model.forward(tokens).reshape([-1]).numbers()) as Float32Array;
+  const ours = noGrad(() => model.forward(tokens).reshape([-1]).numbers());
   const written = { folder, tokens, output: join(scratch, "written.f32") };
   const original = { folder: path, tokens, output: join(scratch, "original.f32") };
   const version = runPython(python, [written, original]);
@@ -65,7 +68,11 @@ async function compare(python: string, path: string, scratch: string): Promise<{
   const numFiles = readdirSync(folder).filter((name) => name.endsWith(".safetensors")).length;
   return {
     cells: [
-      basename(path), model.architecture, `${(model.numParameters / 1e6).toFixed(2)} M`, String(numFiles), largest.toFixed(1),
+      basename(path),
+      model.architecture,
+      `${(model.numParameters / 1e6).toFixed(2)} M`,
+      String(numFiles),
+      largest.toFixed(1),
       ...differences.map((difference) => difference.toExponential(1)),
     ],
     isEqual: (differences[0] ?? Number.NaN) <= TOLERANCE * largest,
@@ -74,14 +81,21 @@ async function compare(python: string, path: string, scratch: string): Promise<{
 }
 
 const { values, positionals } = parseArgs({ options: { python: { type: "string" } }, allowPositionals: true });
-if (values.python === undefined || positionals.length === 0) throw new Error("usage: node tests/external/transformers.ts --python PYTHON MODEL...");
+if (values.python === undefined || positionals.length === 0) {
+  throw new Error("usage: node tests/external/transformers.ts --python PYTHON MODEL...");
+}
 const scratch = mkdtempSync(join(tmpdir(), "tschat-transformers-"));
 try {
   const results = [];
   for (const path of positionals) results.push(await compare(values.python, path, scratch));
   const header = ["model", "class", "size", "files", "largest logit", "difference: written folder", "original folder"];
   process.stdout.write(`transformers ${results[0]?.version}, float32, ${ROWS} x ${LENGTH} tokens\n`);
-  process.stdout.write(`${table(header, results.map(({ cells }) => cells))}\n`);
+  process.stdout.write(
+    `${table(
+      header,
+      results.map(({ cells }) => cells),
+    )}\n`,
+  );
   process.exitCode = results.every(({ isEqual }) => isEqual) ? 0 : 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });

@@ -18,10 +18,10 @@ function rotaryOfVersion4({ rope_parameters: parameters, model_type: modelType }
     return { rope_theta: full.rope_theta, rope_local_base_freq: sliding.rope_theta, rope_scaling: scaling(full) };
   }
   const { rope_theta: theta, partial_rotary_factor: partial } = parameters;
-  const names = modelType === "gpt_neox" ? ["rotary_emb_base", "rotary_pct"] as const : ["rope_theta", "partial_rotary_factor"] as const;
+  const isNeox = modelType === "gpt_neox";
   return {
-    ...(theta === undefined ? {} : { [names[0]]: theta }),
-    ...(partial === undefined ? {} : { [names[1]]: partial }),
+    ...(theta === undefined ? {} : { [isNeox ? "rotary_emb_base" : "rope_theta"]: theta }),
+    ...(partial === undefined ? {} : { [isNeox ? "rotary_pct" : "partial_rotary_factor"]: partial }),
     rope_scaling: scaling(parameters),
   };
 }
@@ -35,8 +35,8 @@ function scaling({ rope_theta: _theta, partial_rotary_factor: _partial, rope_typ
 }
 
 /**
- * The text of a configuration. JavaScript writes 30.0 as 30, which transformers 5 refuses (or version 4 warns of) in fields that it declares
- * as float, so those keep their point.
+ * The text of a configuration. JavaScript writes 30.0 as 30, which transformers 5 refuses, and version 4 warns of, in fields that it
+ * declares as float; so those keep their point.
  */
 export function configText(config: ModelConfig): string {
   return `${JSON.stringify(config, null, 2).replace(wholeFloat, "$&.0")}\n`;
@@ -45,8 +45,8 @@ export function configText(config: ModelConfig): string {
 /** A whole number in a line of its own, under the name of a float. */
 const wholeFloat = new RegExp(
   `^ *"(?:${[
-    "[a-z_]+_softcapping", "[a-z_]+_eps(?:ilon)?", "initializer_range", "init_std", "rope_theta", "rope_local_base_freq", "(?:[a-z_]+_)?factor",
-    "rotary_pct", "beta_fast", "beta_slow", "mscale(?:_all_dim)?", "temperature", "repetition_penalty",
+    "[a-z_]+_softcapping", "[a-z_]+_eps(?:ilon)?", "initializer_range", "init_std", "rope_theta", "rope_local_base_freq",
+    "(?:[a-z_]+_)?factor", "rotary_pct", "beta_fast", "beta_slow", "mscale(?:_all_dim)?", "temperature", "repetition_penalty",
   ].join("|")})": -?\\d+(?=,?$)`,
   "gm",
 );

@@ -40,8 +40,8 @@ export const NO_TENSOR = "which is no part of a tensor";
 /** The message for a pickle that wants more than data. */
 export function refusal(path: string, name: string, reason: string): CheckpointError {
   return new CheckpointError(
-    `${path}: its pickle asks for ${JSON.stringify(name.slice(0, 100))}, ${reason}; a pickle can run any code, so tschat reads nothing but tensors from it: ` +
-      "use the model's safetensors, or convert the file where you trust it",
+    `${path}: its pickle asks for ${JSON.stringify(name.slice(0, 100))}, ${reason}; a pickle can run any code, so tschat reads ` +
+      "nothing but tensors from it: use the model's safetensors, or convert the file where you trust it",
   );
 }
 
@@ -70,7 +70,7 @@ class Machine {
       const code = this.take(1).readUInt8(0);
       if (code === STOP) return { value: this.pop(), end: this.#at };
       const opcode = opcodes.get(code);
-      if (!opcode) throw refusal(this.path, refused[code]?.(this) ?? `opcode 0x${code.toString(16)}`, NO_TENSOR);
+      if (!opcode) throw refusal(this.path, refused.get(code)?.(this) ?? `opcode 0x${code.toString(16)}`, NO_TENSOR);
       opcode(this);
     }
   }
@@ -158,7 +158,8 @@ function integer(bytes: Buffer): number | bigint {
 const opcodes: ReadonlyMap<number, Opcode> = new Map<number, Opcode>([
   [0x80, (m) => {
     const version = m.take(1).readUInt8(0);
-    if (version !== 2) throw new CheckpointError(`${m.path}: its pickle has protocol ${version}, expected 2, the one of torch.save; save it again`);
+    if (version === 2) return;
+    throw new CheckpointError(`${m.path}: its pickle has protocol ${version}, expected 2, the one of torch.save; save it again`);
   }], // PROTO
   [0x28, (m) => m.mark()], // MARK
   [0x4e, (m) => m.push(null)], // NONE
@@ -194,12 +195,12 @@ const opcodes: ReadonlyMap<number, Opcode> = new Map<number, Opcode>([
 ]);
 
 /** What to call the opcodes that would make or find objects in other ways. */
-const refused: Readonly<Record<number, (machine: Machine) => string>> = {
-  0x69: (m) => `${m.line()}.${m.line()}`, // INST has the name in it
-  0x93: (m) => { // STACK_GLOBAL has it on the stack
+const refused: ReadonlyMap<number, (machine: Machine) => string> = new Map<number, (machine: Machine) => string>([
+  [0x69, (m) => `${m.line()}.${m.line()}`], // INST has the name in it
+  [0x93, (m) => { // STACK_GLOBAL has it on the stack
     const name = m.pop(), module = m.pop();
     return typeof name === "string" && typeof module === "string" ? `${module}.${name}` : "STACK_GLOBAL";
-  },
-  0x6f: () => "OBJ", 0x81: () => "NEWOBJ", 0x92: () => "NEWOBJ_EX",
-  0x82: () => "EXT1", 0x83: () => "EXT2", 0x84: () => "EXT4", 0x50: () => "PERSID",
-};
+  }],
+  [0x6f, () => "OBJ"], [0x81, () => "NEWOBJ"], [0x92, () => "NEWOBJ_EX"],
+  [0x82, () => "EXT1"], [0x83, () => "EXT2"], [0x84, () => "EXT4"], [0x50, () => "PERSID"],
+]);

@@ -12,7 +12,7 @@ import { isZip, readZip } from "./zip.ts";
 const asStrided = operator("as_strided");
 
 /** A pickle larger than this is damage: that of a model with 10,000 tensors takes 2 MB. */
-const MAX_PICKLE_BYTES = 2 ** 25;
+const MAX_PICKLE_BYTES = 2 ** 23;
 /** The first of the pickles of a file before torch 1.6, and the version in the second. */
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn, LEGACY_VERSION = 1001;
 
@@ -102,7 +102,9 @@ function readLegacy(file: FileParts): Content {
     return value;
   };
   if (next() !== LEGACY_MAGIC || next() !== LEGACY_VERSION) {
-    throw new CheckpointError(`${path}: a pickle, but none of torch.save, whose first values are a magic number and version ${LEGACY_VERSION}`);
+    throw new CheckpointError(
+      `${path}: a pickle, but none of torch.save, whose first values are a magic number and version ${LEGACY_VERSION}`,
+    );
   }
   const machine = next();
   if (machine instanceof Map && machine.get("little_endian") === false) throw bigEndian(path);
@@ -116,11 +118,13 @@ function readLegacy(file: FileParts): Content {
     const count = Number(file.at(at, 8).readBigInt64LE(0));
     const storage = storages.get(key);
     // Where a storage begins follows from the length of those before it, so there may be none of unknown dtype.
-    if (!storage) throw new CheckpointError(`${path}: holds a storage (${JSON.stringify(key.slice(0, 40))}) of no tensor; the file is damaged`);
+    if (!storage) throw new CheckpointError(`${path}: holds storage ${JSON.stringify(key.slice(0, 40))} of no tensor; the file is damaged`);
     const bytes = count * elementBytes[storage.dtype];
     checkStorage(path, storage, bytes);
     if (at + 8 + bytes > size) {
-      throw new CheckpointError(`${path}: truncated: storage ${storage.key} ends at byte ${at + 8 + bytes}, the file has ${size}; download it again`);
+      throw new CheckpointError(
+        `${path}: truncated: storage ${storage.key} ends at byte ${at + 8 + bytes}, the file has ${size}; download it again`,
+      );
     }
     starts.set(storage.key, at + 8);
     at += 8 + bytes;
@@ -140,7 +144,8 @@ function stateDict(path: string, value: unknown): ReadonlyMap<string, StoredTens
   for (const [name, tensor] of value) {
     if (typeof name === "string" && tensor instanceof StoredTensor) continue;
     throw new CheckpointError(
-      `${path}: ${JSON.stringify(name)} is no tensor: this looks like a training state, not like a model; save the model's state dict alone`,
+      `${path}: ${JSON.stringify(name)} is no tensor: this looks like a training state, not like a model; ` +
+        "save the model's state dict alone",
     );
   }
   return value as ReadonlyMap<string, StoredTensor>;

@@ -3,11 +3,17 @@ import type { DType } from "../../native/binding.ts";
 import { NO_TENSOR, PickleGlobal, type PickleMeaning, refusal } from "./pickle.ts";
 
 /** A piece of memory that tensors look into, as a pickle refers to it. */
-export interface StoredStorage {
+export class StoredStorage {
   readonly key: string;
   readonly dtype: DType;
   /** Number of elements. */
   readonly size: number;
+
+  constructor(key: string, dtype: DType, size: number) {
+    this.key = key;
+    this.dtype = dtype;
+    this.size = size;
+  }
 }
 
 /** A tensor as a pickle describes it: a view of a storage, in elements. */
@@ -88,25 +94,23 @@ function readStorage(path: string, id: unknown): StoredStorage {
   const dtype = type instanceof PickleGlobal && Object.hasOwn(storageTypes, type.name) ? storageTypes[type.name] : undefined;
   // torch numbers storages; the key becomes part of a name in the archive.
   if (kind === "storage" && dtype && typeof key === "string" && /^\d{1,20}$/.test(key) && isCount(size) && (view ?? null) === null) {
-    return { key, dtype, size };
+    return new StoredStorage(key, dtype, size);
   }
   const found = typeof key === "string" ? ` (${JSON.stringify(key.slice(0, 40))})` : "";
   throw new CheckpointError(`${path}: the pickle describes a storage${found} in a way that torch.save does not; the file is damaged`);
 }
 
 function rebuildTensor(path: string, [storage, offset, shape, strides]: readonly unknown[]): StoredTensor {
-  if (typeof storage !== "object" || storage === null || !("key" in storage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides)) {
+  if (!(storage instanceof StoredStorage) || !isCount(offset) || !isCounts(shape) || !isCounts(strides)) {
     throw new CheckpointError(`${path}: the pickle describes a tensor with a malformed offset, shape or strides; the file is damaged`);
   }
-  const tensor = new StoredTensor(storage as StoredStorage, offset, shape, strides);
-  const { size, key } = tensor.storage;
-  if (shape.length !== strides.length || offset + tensor.extent > size) {
-    throw new CheckpointError(
-      `${path}: the pickle describes a tensor [${shape.slice(0, 8).join(", ")}] with strides [${strides.slice(0, 8).join(", ")}] at ${offset}, ` +
-        `outside of its storage ${key}, which has ${size} elements; the file is damaged`,
-    );
-  }
-  return tensor;
+  const tensor = new StoredTensor(storage, offset, shape, strides);
+  if (shape.length === strides.length && offset + tensor.extent <= storage.size) return tensor;
+  const [sizes, steps] = [shape, strides].map((numbers) => `[${numbers.slice(0, 8).join(", ")}]`);
+  throw new CheckpointError(
+    `${path}: the pickle describes a tensor ${sizes} with strides ${steps} at ${offset}, outside of its storage ${storage.key}, ` +
+      `which has ${storage.size} elements; the file is damaged`,
+  );
 }
 
 function isCount(value: unknown): value is number {

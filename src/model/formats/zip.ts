@@ -40,7 +40,9 @@ export function readZip(file: FileParts): ReadonlyMap<string, ZipEntry> {
     const name = directory.toString("utf8", at + CENTRAL_BYTES, nameEnd);
     const next = nameEnd + directory.readUInt16LE(at + 30) + directory.readUInt16LE(at + 32);
     if (directory.readUInt16LE(at + 10) !== 0 || (directory.readUInt16LE(at + 8) & 1) !== 0) {
-      throw new CheckpointError(`${path}: "${name}" in it is compressed or encrypted; torch.save stores tensors as they are: save it again`);
+      throw new CheckpointError(
+        `${path}: "${name}" in it is compressed or encrypted; torch.save stores tensors as they are: save it again`,
+      );
     }
     if (entries.has(name)) throw new CheckpointError(`${path}: has "${name}" twice; the file is damaged`);
     entries.set(name, locate(file, name, directory.subarray(at, at + CENTRAL_BYTES), directory.subarray(nameEnd, next)));
@@ -73,7 +75,9 @@ function readEnd64(file: FileParts, offset: number): { count: number; start: num
 /** An offset or size; everything that is larger than the file is damage. */
 function toNumber(file: FileParts, value: bigint): number {
   if (value <= BigInt(file.size)) return Number(value);
-  throw new CheckpointError(`${file.path}: truncated: the zip archive points to byte ${value}, the file has ${file.size}; download it again`);
+  throw new CheckpointError(
+    `${file.path}: truncated: the zip archive points to byte ${value}, the file has ${file.size}; download it again`,
+  );
 }
 
 function locate(file: FileParts, name: string, central: Buffer, extra: Buffer): ZipEntry {

@@ -9,7 +9,10 @@ import { temporaryFolder } from "../../temporary-folder.ts";
 import { readTensors } from "../safetensors-file.ts";
 import { writeTinyModel } from "../tiny-model.ts";
 
-const filesIn = (folder: string) => readdirSync(folder).filter((name) => name.startsWith("model")).sort();
+const filesIn = (folder: string) =>
+  readdirSync(folder)
+    .filter((name) => name.startsWith("model"))
+    .sort();
 const indexOf = (folder: string) => JSON.parse(readFileSync(join(folder, "model.safetensors.index.json"), "utf8")) as unknown;
 
 /** Writes tensors of so many float32 elements, filled with their numbers: "t0", "t1", ... */
@@ -25,10 +28,14 @@ describe("weights", () => {
     const shard = (n: number) => `model-0000${n}-of-00004.safetensors`;
     expect(filesIn(folder)).toEqual([1, 2, 3, 4].map(shard).concat("model.safetensors.index.json"));
     expect(indexOf(folder)).toEqual({
-      metadata: { total_size: 72 }, weight_map: { t0: shard(1), t1: shard(1), t2: shard(2), t3: shard(3), t4: shard(4), t5: shard(4) },
+      metadata: { total_size: 72 },
+      weight_map: { t0: shard(1), t1: shard(1), t2: shard(2), t3: shard(3), t4: shard(4), t5: shard(4) },
     });
     expect(readTensors(join(folder, shard(4)))).toEqual(
-      new Map([["t4", { dtype: "F32", shape: [1], data: [4] }], ["t5", { dtype: "F32", shape: [3], data: [5, 5, 5] }]]),
+      new Map([
+        ["t4", { dtype: "F32", shape: [1], data: [4] }],
+        ["t5", { dtype: "F32", shape: [3], data: [5, 5, 5] }],
+      ]),
     );
   });
 
@@ -42,11 +49,17 @@ describe("weights", () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, "model-notes.txt"), "mine");
     writeFileSync(join(folder, "pytorch_model.bin"), "not ours");
-    for (const [limit, files] of [[8, 3], [16, 2], [100, 1], [8, 3]] as const) {
+    for (const [limit, files] of [
+      [8, 3],
+      [16, 2],
+      [100, 1],
+      [8, 3],
+    ] as const) {
       write(folder, [2, 2, 2], limit);
-      const shards = files === 1
-        ? ["model.safetensors"]
-        : [...Array.from({ length: files }, (_, i) => `model-0000${i + 1}-of-0000${files}.safetensors`), "model.safetensors.index.json"];
+      const shards =
+        files === 1
+          ? ["model.safetensors"]
+          : [...Array.from({ length: files }, (_, i) => `model-0000${i + 1}-of-0000${files}.safetensors`), "model.safetensors.index.json"];
       expect(filesIn(folder)).toEqual([...shards, "model-notes.txt"].sort());
     }
     expect(readdirSync(folder)).toContain("pytorch_model.bin");
@@ -55,17 +68,24 @@ describe("weights", () => {
   test("with a limit of nothing are a mistake of the caller", () => {
     const folder = temporaryFolder();
     expect(failure(() => write(folder, [1], 0))).toMatchObject({
-      name: "RangeError", message: "maxShardSize: expected a number of bytes above 0, found 0",
+      name: "RangeError",
+      message: "maxShardSize: expected a number of bytes above 0, found 0",
     });
     expect(readdirSync(folder)).toEqual([]);
   });
 });
 
 test("a model that is saved in shards is the same, and over its own source too", async () => {
-  const source = writeTinyModel(temporaryFolder(), { family: "opt" }), folder = temporaryFolder();
+  const source = writeTinyModel(temporaryFolder(), { family: "opt" }),
+    folder = temporaryFolder();
   const model = await CausalLM.load(source, { dtype: "bfloat16" });
   const expected = readTensors(join(source, "model.safetensors"));
-  const inShards = () => new Map(filesIn(folder).filter((name) => name.endsWith("s")).flatMap((name) => [...readTensors(join(folder, name))]));
+  const inShards = () =>
+    new Map(
+      filesIn(folder)
+        .filter((name) => name.endsWith("s"))
+        .flatMap((name) => [...readTensors(join(folder, name))]),
+    );
 
   await model.save(folder, { flatOf: (block) => model.masterOf(block), maxShardSize: 20_000 });
   expect(filesIn(folder).length).toBeGreaterThan(3);

@@ -39,7 +39,8 @@ describe("the weights of a folder", () => {
   });
 
   test("may be links, as in the cache of the hub", () => {
-    const folder = temporaryFolder(), blobs = temporaryFolder();
+    const folder = temporaryFolder(),
+      blobs = temporaryFolder();
     writeTensors(join(blobs, "0123abcd"), new Map([["a", one(1)]]));
     symlinkSync(join(blobs, "0123abcd"), join(folder, "shard.safetensors"));
     writeIndex(folder, { a: "shard.safetensors" });
@@ -49,7 +50,11 @@ describe("the weights of a folder", () => {
 
 describe("a folder's weights are refused", () => {
   test.each<[string, unknown, RegExp]>([
-    ["for a shard in another folder", { a: "../secret.safetensors" }, /index\.json: "a" is said to be in "\.\.\/secret\.safetensors", expected the name of a file beside it$/],
+    [
+      "for a shard in another folder",
+      { a: "../secret.safetensors" },
+      /index\.json: "a" is said to be in "\.\.\/secret\.safetensors", expected the name of a file beside it$/,
+    ],
     ["for a shard with an absolute path", { a: "/etc/passwd" }, /"a" is said to be in "\/etc\/passwd"/],
     ["for a shard with a Windows path", { a: "..\\x.safetensors" }, /"a" is said to be in/],
     ["for a shard that is the folder", { a: "." }, /"a" is said to be in "\."/],
@@ -58,37 +63,68 @@ describe("a folder's weights are refused", () => {
     ["for a shard that is a number", { a: 1 }, /"a" is said to be in 1, expected/],
     ["for an empty map", {}, /index\.json: has no "weight_map"$/],
     ["for a map that is a list", ["a"], /index\.json: has no "weight_map"$/],
-    ["for a shard that is not there", { a: "a.safetensors", b: "b.safetensors" }, /: 1 of 2 shards are missing, the first is b\.safetensors; download/],
-    ["for a tensor that its shard lacks", { a: "a.safetensors", c: "a.safetensors" }, /index\.json: "c" is said to be in a\.safetensors, which does not have it$/],
+    [
+      "for a shard that is not there",
+      { a: "a.safetensors", b: "b.safetensors" },
+      /: 1 of 2 shards are missing, the first is b\.safetensors; download/,
+    ],
+    [
+      "for a tensor that its shard lacks",
+      { a: "a.safetensors", c: "a.safetensors" },
+      /index\.json: "c" is said to be in a\.safetensors, which does not have it$/,
+    ],
   ])("%s", (_what, weightMap, message) => {
     const folder = temporaryFolder();
     writeTensors(join(folder, "a.safetensors"), new Map([["a", one(1)]]));
     writeIndex(folder, weightMap);
     expect(failure(() => openWeightFiles(folder))).toMatchObject({
-      name: "CheckpointError", code: "E_CHECKPOINT", message: expect.stringMatching(message),
+      name: "CheckpointError",
+      code: "E_CHECKPOINT",
+      message: expect.stringMatching(message),
     });
   });
 });
 
 describe("a model is refused", () => {
   const weights = (folder: string) => join(folder, "model.safetensors");
+  const makeFolder = (path: string) => {
+    rmSync(path);
+    mkdirSync(path);
+  };
   const replaceConfig = (text: string) => (folder: string) => writeFileSync(join(folder, "config.json"), text);
   test.each<[string, (folder: string) => void, RegExp]>([
-    ["whose config.json is a Git LFS pointer", replaceConfig("version https://git-lfs.github.com/spec/v1\n"), /config\.json: is a Git LFS pointer.*git lfs pull/],
-    ["whose config.json is a web page", replaceConfig("<html><body>Login</body></html>"), /config\.json: is a web page, not the file itself/],
-    ["whose config.json is a folder", (folder) => (rmSync(join(folder, "config.json")), mkdirSync(join(folder, "config.json"))), /config\.json: cannot be read as JSON: EISDIR/],
+    [
+      "whose config.json is a Git LFS pointer",
+      replaceConfig("version https://git-lfs.github.com/spec/v1\n"),
+      /config\.json: is a Git LFS pointer.*git lfs pull/,
+    ],
+    [
+      "whose config.json is a web page",
+      replaceConfig("<html><body>Login</body></html>"),
+      /config\.json: is a web page, not the file itself/,
+    ],
+    ["whose config.json is a folder", (folder) => makeFolder(join(folder, "config.json")), /config\.json: cannot be read as JSON: EISDIR/],
     ["whose config.json is null", replaceConfig("null"), /config\.json: expected a JSON object$/],
     [
-      "whose weights are quantised", replaceConfig(JSON.stringify({ model_type: "llama", quantization_config: { quant_method: "gptq", bits: 4 } })),
-      /config\.json: "quantization_config" says that the weights are quantised \("gptq"\), which tschat reads from \.gguf files only; choose/,
+      "whose weights are quantised",
+      replaceConfig(JSON.stringify({ model_type: "llama", quantization_config: { quant_method: "gptq", bits: 4 } })),
+      /config\.json: "quantization_config" says that the weights are quantised \("gptq"\), which tschat reads from \.gguf files only/,
     ],
-    ["whose weights are a folder", (folder) => (rmSync(weights(folder)), mkdirSync(weights(folder))), /model\.safetensors: expected a file of weights/],
+    ["whose weights are a folder", (folder) => makeFolder(weights(folder)), /model\.safetensors: expected a file of weights/],
     [
-      "whose index is no JSON", (folder) => (rmSync(weights(folder)), writeFileSync(`${weights(folder)}.index.json`, "{")),
+      "whose index is no JSON",
+      (folder) => {
+        rmSync(weights(folder));
+        writeFileSync(`${weights(folder)}.index.json`, "{");
+      },
       /index\.json: cannot be read as JSON: /,
     ],
     [
-      "whose weights are a damaged torch.save", (folder) => (rmSync(weights(folder)), writeFileSync(join(folder, "pytorch_model.bin"), torchFile("a").subarray(0, 99))),
+      "whose weights are a damaged torch.save",
+      (folder) => {
+        rmSync(weights(folder));
+        writeFileSync(join(folder, "pytorch_model.bin"), torchFile("a").subarray(0, 99));
+      },
       /pytorch_model\.bin: truncated: the directory at the end of the zip archive is missing/,
     ],
     [
@@ -104,7 +140,9 @@ describe("a model is refused", () => {
     const folder = writeTinyModel(temporaryFolder(), { family: "llama" });
     damage(folder);
     expect(await rejection(() => openCheckpoint(folder))).toMatchObject({
-      name: "CheckpointError", code: "E_CHECKPOINT", message: expect.stringMatching(message),
+      name: "CheckpointError",
+      code: "E_CHECKPOINT",
+      message: expect.stringMatching(message),
     });
   });
 
@@ -116,7 +154,9 @@ describe("a model is refused", () => {
     expect(source.dtype).toBeUndefined();
     expect(failure(() => source.read("model.a"))).toMatchObject({
       name: "CheckpointError",
-      message: expect.stringMatching(/pytorch_model\.bin: "model\.a" is int32, expected floating-point weights; quantised models are read as/),
+      message: expect.stringMatching(
+        /pytorch_model\.bin: "model\.a" is int32, expected floating-point weights; quantised models are read as/,
+      ),
     });
   });
 });
