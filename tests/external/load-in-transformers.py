@@ -8,6 +8,7 @@ token rows [batch, seq] are written to `output` as raw float32. A parameter that
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 import transformers
@@ -17,9 +18,16 @@ transformers.logging.set_verbosity_error()
 # Version 4 has another name for the dtype.
 dtype_name = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
 
+
+
+def attention(folder: str) -> str:
+    """Falcon with ALiBi: transformers 5 adds it twice in its eager attention, and once in its default."""
+    return "sdpa" if json.loads(Path(folder, "config.json").read_text()).get("alibi") else "eager"
+
+
 for request in json.load(sys.stdin):
     model, info = AutoModelForCausalLM.from_pretrained(
-        request["folder"], attn_implementation="eager", output_loading_info=True, **{dtype_name: torch.float32}
+        request["folder"], attn_implementation=attention(request["folder"]), output_loading_info=True, **{dtype_name: torch.float32}
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
