@@ -1,6 +1,6 @@
 // The public API, re-exports only.
 export {
-  CheckpointError, ConfigError, DistributedError, EngineMismatchError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
+  CheckpointError, ConfigError, DistributedError, EngineMismatchError, HubError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
 } from "./errors.ts";
 export type { DType } from "./native/binding.ts";
 

@@ -1,6 +1,7 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { ConfigError } from "../errors.ts";
 import { errorCode } from "./atomic.ts";
 
@@ -21,6 +22,32 @@ interface Holder {
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, lockName);
+  const lock = await tryLock(path);
+  if (typeof lock === "function") return lock;
+  throw new ConfigError(`--output: another run is using ${folder}: ${describeHolder(lock, path)}`);
+}
+
+/** How to wait for a lock. */
+export interface WaitOptions {
+  /** Called once when another process holds the lock, with words for it. */
+  readonly onWait?: (holder: string) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const pollMilliseconds = 100;
+
+/** As `lockFolder` for a lock file of any name, but waits until the lock is free. Its folder must exist. */
+export async function lockWhenFree(path: string, { onWait, signal }: WaitOptions = {}): Promise<() => Promise<void>> {
+  for (let isFirst = true; ; isFirst = false) {
+    const lock = await tryLock(path);
+    if (typeof lock === "function") return lock;
+    if (isFirst) onWait?.(describeHolder(lock, path));
+    await setTimeout(pollMilliseconds, undefined, { signal });
+  }
+}
+
+/** The function that gives the lock back, or the process that holds it. */
+async function tryLock(path: string): Promise<(() => Promise<void>) | Holder> {
   const started = await startOf(process.pid);
   const own: Holder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
   for (;;) {
@@ -31,26 +58,30 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       if (errorCode(error) !== "EEXIST") throw error;
     }
     const holder = await readHolder(path);
-    if (holder !== undefined && (await isRunning(holder))) {
-      const elsewhere = holder.host === own.host ? "" : ` on ${holder.host}; if that process has ended, remove ${path}`;
-      throw new ConfigError(`--output: another run is using ${folder}: process ${holder.pid}${elsewhere}`);
-    }
-    await rm(path, { force: true });
+    if (holder === "unknown") await setTimeout(pollMilliseconds / 5);
+    else if (holder !== undefined && (await isRunning(holder))) return holder;
+    else await rm(path, { force: true });
   }
 }
 
-/** Undefined for a lock that is gone, or empty because its writer died. */
-async function readHolder(path: string): Promise<Holder | undefined> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
-    if (errorCode(error) === "ENOENT") return "";
-    throw error;
-  });
+function describeHolder({ pid, host }: Holder, path: string): string {
+  return `process ${pid}${host === hostname() ? "" : ` on ${host}; if that process has ended, remove ${path}`}`;
+}
+
+/** Undefined for a lock that is gone or damaged, "unknown" for one that another process may be writing just now. */
+async function readHolder(path: string): Promise<Holder | "unknown" | undefined> {
   try {
-    return JSON.parse(text) as Holder;
-  } catch {
-    return undefined; // half a lock: the write is one small call, so its process died in it
+    const text = await readFile(path, "utf8");
+    if (text !== "") return JSON.parse(text) as Holder;
+    return Date.now() - (await stat(path)).mtimeMs < longestWrite ? "unknown" : undefined; // its writer died in it
+  } catch (error) {
+    if (errorCode(error) === "ENOENT" || error instanceof SyntaxError) return undefined;
+    throw error;
   }
 }
+
+/** Milliseconds between making a lock file and writing into it, at most. */
+const longestWrite = 1000;
 
 async function isRunning({ pid, host, started }: Holder): Promise<boolean> {
   if (host !== hostname()) return true; // cannot be seen from here

@@ -1,4 +1,4 @@
-import { CheckpointError, ConfigError, Interrupted } from "../errors.ts";
+import { CheckpointError, ConfigError, HubError, Interrupted } from "../errors.ts";
 
 /** The exit codes of every command. */
 export const exitCodes = { ok: 0, failure: 1, badSettings: 2, noImprovement: 3, interrupted: 130 } as const;
@@ -24,6 +24,7 @@ export function describeFailure(error: unknown): { readonly message: string; rea
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof Interrupted) return { message, exitCode: exitCodes.interrupted };
   if (error instanceof ConfigError || error instanceof CheckpointError) return { message, exitCode: exitCodes.badSettings };
+  if (error instanceof HubError) return { message, exitCode: exitCodes.failure };
   const name = error instanceof Error ? `${error.name}: ` : "";
   return { message: `${name}${message}\n(TSCHAT_DEBUG=1 prints the whole error)`, exitCode: exitCodes.failure };
 }
