@@ -41,7 +41,8 @@ export function chooseDataFiles(repo: string, names: readonly string[], { card, 
   const files = dataFilesOf(names);
   if (selector !== undefined && files.includes(selector)) return [selector];
   const configs = new Map([...configsOf(repo, files, card)].map(([name, splits]) => [name, inOneFormat(splits)]));
-  const found = selector === undefined ? defaultOf(repo, configs) : (inConfigs(repo, configs, selector) ?? inFolders(repo, files, selector));
+  const found = selector === undefined ? defaultOf(repo, configs)
+    : (inConfigs(repo, configs, selector) ?? inFolders(repo, files, selector));
   if (found !== undefined) return [...found];
   throw new ConfigError(`${repo}: has no ${selector}; ${choices(repo, configs)}`);
 }
@@ -112,8 +113,10 @@ function declaredSplits(files: readonly string[], declared: unknown): Splits {
 function inOneFormat(splits: Splits): Splits {
   const all = [...splits.values()].flat();
   const count = (format: RegExp): number => all.filter((file) => format.test(file)).length;
-  const format = formats.reduce<RegExp | undefined>((best, one) => (best === undefined || count(one) > count(best) ? one : best), undefined);
-  return new Map([...splits].map(([split, some]) => [split, some.filter((file) => format?.test(file))] as const).filter(([, some]) => some.length > 0));
+  const most = Math.max(...formats.map(count));
+  const format = formats.find((one) => count(one) === most);
+  const kept = [...splits].map(([split, some]) => [split, some.filter((file) => format?.test(file))] as const);
+  return new Map(kept.filter(([, some]) => some.length > 0));
 }
 
 function defaultOf(repo: string, configs: Configs): readonly string[] {

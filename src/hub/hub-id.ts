@@ -16,7 +16,7 @@ export interface HubId {
 
 // The hub's own rule for names; a revision may hold slashes (refs/pr/1), as branches of git may.
 const repoName = String.raw`[A-Za-z0-9_][\w.-]{0,95}`;
-const hubId = new RegExp(String.raw`^(?<repo>${repoName}(?:/${repoName})?)(?:@(?<revision>\w[\w./+-]*))?(?::(?<selector>[^:]+))?$`);
+const hubId = new RegExp(String.raw`^(?<repo>${repoName}(?:/${repoName})?)(?:@(?<revision>\w[\w./+-]*))?(?::(?<selector>[^:\\]+))?$`);
 const fileName = /\.(jsonl?|ndjson|csv|tsv|txt|parquet|arrow|gz|zst|gguf|safetensors|bin|pt|ya?ml)$/i;
 
 /**

@@ -17,7 +17,8 @@ export async function listFiles(requests: HubRequests, subject: RequestSubject):
   const client = await import("@huggingface/hub");
   const files: HubFile[] = [];
   const { kind, repo, revision } = subject;
-  for await (const entry of client.listFiles({ repo: { type: kind, name: repo }, revision, recursive: true, ...clientOptions(requests, subject) })) {
+  const request = { repo: { type: kind, name: repo }, revision, recursive: true, ...clientOptions(requests, subject) };
+  for await (const entry of client.listFiles(request)) {
     if (entry.type !== "file") continue;
     if (entry.path.startsWith("/") || entry.path.split("/").some((part) => part === "" || part === "." || part === "..")) {
       throw new HubError(`${repo}: the hub lists a file outside of the repository: ${entry.path}`);

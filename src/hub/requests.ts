@@ -66,7 +66,8 @@ export class HubRequests {
     const { endpoint, token, timeout } = this.environment;
     const headers = { ...init.headers, "user-agent": "tschat" };
     // fetch itself drops the header when it follows a redirect to another host.
-    if (token !== undefined && new URL(url).origin === new URL(endpoint).origin) Object.assign(headers, { authorization: `Bearer ${token}` });
+    const isHub = new URL(url).origin === new URL(endpoint).origin;
+    if (token !== undefined && isHub) Object.assign(headers, { authorization: `Bearer ${token}` });
     const stop = init.signal ?? AbortSignal.any([AbortSignal.timeout(timeout), ...(this.#options.signal ? [this.#options.signal] : [])]);
     let response: Response;
     try {
@@ -100,7 +101,8 @@ export class HubRequests {
         const pause = error.pause ?? (retryDelay / 1000) * 2 ** (failures - 1);
         if (failures >= attempts || pause > longestPause) {
           const wait = pause > longestPause ? `; it asks to wait ${Math.ceil(pause / 60)} minutes` : "";
-          throw new UnreachableError(`could not reach ${this.environment.endpoint}: ${error.message}${wait}; try again later`, { cause: error });
+          const message = `could not reach ${this.environment.endpoint}: ${error.message}${wait}; try again later`;
+          throw new UnreachableError(message, { cause: error });
         }
         if (failures > 1 || pause > 5) onNote(`${error.message}; trying again in ${pause < 10 ? pause.toFixed(1) : Math.ceil(pause)} s`);
         await sleep(pause * 1000, undefined, { signal });
@@ -125,7 +127,8 @@ export function connectionError(error: unknown, url: string): Error {
   const hint = isIgnored ? `; ${proxy} is set, and Node uses it only with NODE_USE_ENV_PROXY=1` : "";
   if (code === "ENOTFOUND") return new UnreachableError(`could not reach ${host}: its name is not known here${hint}`, { cause: error });
   const isTimeout = cause instanceof Error && cause.name === "TimeoutError";
-  return new TransientError(`the connection to ${host} ${isTimeout ? "was silent for too long" : `broke (${words})`}${hint}`, { cause: error });
+  const problem = isTimeout ? "was silent for too long" : `broke (${words})`;
+  return new TransientError(`the connection to ${host} ${problem}${hint}`, { cause: error });
 }
 
 /** Seconds of `Retry-After`, which is a number or a date. */
@@ -149,7 +152,8 @@ function refusal(response: Response, { kind, repo, revision }: RequestSubject, {
     return new ConfigError(`${repo}: the ${what} is behind conditions: ${advice}`);
   }
   if (status === 401 && token !== undefined && /credentials|token/i.test(message)) {
-    return new ConfigError(`${repo}: the hub does not know the token of HF_TOKEN (or of hf auth login); make a new one at ${endpoint}/settings/tokens`);
+    const advice = `make a new one at ${endpoint}/settings/tokens`;
+    return new ConfigError(`${repo}: the hub does not know the token of HF_TOKEN (or of hf auth login); ${advice}`);
   }
   if (code === "RevisionNotFound") {
     return new ConfigError(`${repo}: the ${what} has no revision "${revision}"; ${page} lists its branches and tags`);

@@ -1,9 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { ConfigError } from "../errors.ts";
-import { chooseDataFiles, isConverted, dataFilesOf } from "./dataset-files.ts";
+import { chooseDataFiles, dataFilesOf, isConverted } from "./dataset-files.ts";
 import { formatHubId, type HubId, hubIdOf, type RepoKind } from "./hub-id.ts";
 import { ggufFile, modelFiles, weightFileOf } from "./model-files.ts";
-import { type HubOptions, openSnapshot, type Snapshot } from "./snapshot.ts";
+import { openSnapshot } from "./open-snapshot.ts";
+import type { HubOptions, Snapshot } from "./snapshot.ts";
 
 /** What a hub id stands for on this machine. */
 export interface Resolved {
@@ -88,6 +89,6 @@ async function fetchConverted(snapshot: Snapshot, options: HubOptions): Promise<
 }
 
 async function readText(snapshot: Snapshot, name: string, options: HubOptions): Promise<string> {
-  const [path] = await snapshot.fetch([name], options);
+  const [path] = await snapshot.fetch([name], { ...options, onProgress: undefined }); // too small to be shown
   return readFile(path ?? name, "utf8");
 }

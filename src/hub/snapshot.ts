@@ -4,12 +4,11 @@ import { getSystemErrorMessage } from "node:util";
 import { errorCode } from "../checkpoint/atomic.ts";
 import { lockWhenFree } from "../checkpoint/lock.ts";
 import { ConfigError, HubError } from "../errors.ts";
-import { type HubFile, RepoCache } from "./cache.ts";
+import type { HubFile, RepoCache } from "./cache.ts";
 import { download } from "./download.ts";
-import { type Environment, hubEnvironment, type HubEnvironment } from "./environment.ts";
-import { type HubId, isCommit, type RepoKind } from "./hub-id.ts";
-import { listFiles, lookUpCommit } from "./listing.ts";
-import { HubRequests, type RequestOptions, UnreachableError } from "./requests.ts";
+import type { Environment, HubEnvironment } from "./environment.ts";
+import type { HubId, RepoKind } from "./hub-id.ts";
+import { HubRequests, type RequestOptions } from "./requests.ts";
 
 /** Bytes of a download so far: of all files together, with what an earlier attempt left. */
 export interface DownloadProgress {
@@ -114,7 +113,10 @@ export class Snapshot {
       for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
         await download(requests, {
           file, subject, url: this.#urlOf(file), blob: this.#cache.blobFile(file),
-          onBytes: (count) => options.onProgress?.({ id: this.id, doneBytes: doneBytes += count, totalBytes }),
+          onBytes: (count) => {
+            doneBytes += count;
+            options.onProgress?.({ id: this.id, doneBytes, totalBytes });
+          },
         });
         await this.#cache.link(this.commit, file);
       }
@@ -137,9 +139,9 @@ export class Snapshot {
   async #checkSpace(bytes: number): Promise<void> {
     const { bavail, bsize } = await statfs(this.#environment.cacheFolder);
     if (bytes <= bavail * bsize) return;
-    const gigabytes = (count: number): string => `${(count / 1e9).toFixed(1)} GB`;
+    const [needed, left] = [bytes, bavail * bsize].map((count) => `${(count / 1e9).toFixed(1)} GB`);
     throw new ConfigError(
-      `${this.id.repo}: ${gigabytes(bytes)} do not fit into ${this.#environment.cacheFolder}, which has ${gigabytes(bavail * bsize)} left; ` +
+      `${this.id.repo}: ${needed} do not fit into ${this.#environment.cacheFolder}, which has ${left} left; ` +
         "free some space or name another folder in HF_HUB_CACHE",
     );
   }
@@ -154,92 +156,13 @@ export class Snapshot {
   }
 }
 
-/**
- * The repository that an id names, at the commit that its revision is now. The hub is asked once for each revision in a process and
- * those that it starts, so a name means the same files wherever it stands. When the hub cannot be reached, the cache tells
- * what the revision was when it was asked last.
- *
- * @throws {ConfigError} when there is no such repository or revision, or no access to it
- * @throws {HubError} when the hub cannot be reached and the cache has nothing
- */
-export async function openSnapshot(kind: RepoKind, id: HubId, options: HubOptions = {}): Promise<Snapshot> {
-  const env = options.env ?? process.env;
-  const environment = hubEnvironment(env);
-  return explainCacheFailure(environment.cacheFolder, async () => {
-    const cache = new RepoCache(environment.cacheFolder, kind, id.repo);
-    const commit = isCommit(id.revision) ? id.revision : (readPins(env)[pinOf(kind, id)] ?? (await findCommit(kind, id, { cache, environment, options })));
-    const files = (await cache.readTree(commit)) ?? (await findFiles(kind, id, { commit, cache, environment, options }));
-    if (environment.offline === undefined) await ifWritable(() => cache.writeRef(id.revision, commit));
-    if (!isCommit(id.revision)) env[pinVariable] = JSON.stringify({ ...readPins(env), [pinOf(kind, id)]: commit });
-    return new Snapshot({ kind, id, commit, files, cache, environment });
-  });
+/** The options of requests in these of the user. */
+export function requestOptions({ signal, retryDelay = 1000, onNote }: HubOptions): RequestOptions {
+  return { signal, retryDelay, attempts: 5, onNote: (line) => onNote?.(line) };
 }
 
-interface Place {
-  readonly cache: RepoCache;
-  readonly environment: HubEnvironment;
-  readonly options: HubOptions;
-}
-
-async function findCommit(kind: RepoKind, id: HubId, { cache, environment, options }: Place): Promise<string> {
-  const cached = await cache.readRef(id.revision);
-  const requests = new HubRequests(environment, requestOptions(options, cached === undefined ? undefined : 2));
-  return hubOrCache(kind, id, { environment, options, cached }, () => lookUpCommit(requests, { kind, ...id }));
-}
-
-async function findFiles(
-  kind: RepoKind, id: HubId, { commit, cache, environment, options }: Place & { commit: string },
-): Promise<readonly HubFile[] | readonly string[]> {
-  const names = await cache.walkSnapshot(commit);
-  const requests = new HubRequests(environment, requestOptions(options));
-  const cached: readonly string[] | undefined = names.length > 0 ? names : undefined;
-  return hubOrCache<readonly HubFile[] | readonly string[]>(kind, id, { environment, options, cached }, async () => {
-    const files = await listFiles(requests, { kind, repo: id.repo, revision: commit });
-    await ifWritable(() => cache.writeTree(commit, files));
-    return files;
-  });
-}
-
-/** What the hub says; what the cache knows when the hub is not to be asked or cannot be reached. */
-async function hubOrCache<T>(
-  kind: RepoKind, id: HubId, { environment, options, cached }: { environment: HubEnvironment; options: HubOptions; cached: T | undefined },
-  ask: () => Promise<T>,
-): Promise<T> {
-  if (environment.offline === undefined) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof UnreachableError)) throw error;
-      if (cached === undefined) throw notHere(kind, id, environment, error);
-      options.onNote?.(`${id.repo}: ${error.message}; taken from the cache as it is`);
-    }
-  }
-  if (cached === undefined) throw notHere(kind, id, environment);
-  return cached;
-}
-
-/** Where the commits of revisions stand for this process and those that it starts: `kind repo@revision` -> commit, as JSON. */
-const pinVariable = "TSCHAT_HUB_PINS";
-
-function pinOf(kind: RepoKind, { repo, revision }: HubId): string {
-  return `${kind} ${repo}@${revision}`;
-}
-
-function readPins(env: Environment): Record<string, string> {
-  return JSON.parse(env[pinVariable] ?? "{}") as Record<string, string>;
-}
-
-function requestOptions({ signal, retryDelay = 1000, onNote }: HubOptions, attempts = 5): RequestOptions {
-  return { signal, retryDelay, attempts, onNote: (line) => onNote?.(line) };
-}
-
-function notHere(kind: RepoKind, id: HubId, environment: HubEnvironment, cause?: Error): HubError {
-  const why = cause?.message ?? `the cache does not hold ${kind === "dataset" ? "a data set" : "a model"} of this name (${environment.offline})`;
-  return new HubError(`${id.repo}: no such file or folder here, and ${why}; ${byHand(kind, id, environment)}`, { cause });
-}
-
-/** How to bring files to a machine without the hub. */
-function byHand(kind: RepoKind, { repo, revision }: HubId, { cacheFolder }: HubEnvironment, names: readonly string[] = []): string {
+/** How to bring files to a machine without the hub, for messages. */
+export function byHand(kind: RepoKind, { repo, revision }: HubId, { cacheFolder }: HubEnvironment, names: readonly string[] = []): string {
   const type = kind === "dataset" ? " --repo-type dataset" : "";
   const some = names.length > 0 && names.length <= 3 ? ` ${names.join(" ")}` : "";
   const folder = [`${kind}s`, ...repo.split("/")].join("--");
@@ -247,22 +170,14 @@ function byHand(kind: RepoKind, { repo, revision }: HubId, { cacheFolder }: HubE
     `and copy the folder ${folder} of its cache into ${cacheFolder}`;
 }
 
-/** Notes in the cache save later requests only; a cache that others fill may be read-only. */
-async function ifWritable(action: () => Promise<void>): Promise<void> {
-  try {
-    await action();
-  } catch (error) {
-    if (!["EROFS", "EACCES", "EPERM"].includes(errorCode(error) ?? "")) throw error;
-  }
-}
-
-/** Says in words what the file system refused in the cache. */
-async function explainCacheFailure<T>(folder: string, action: () => Promise<T>): Promise<T> {
+/** Runs `action`. @throws {ConfigError} saying in words what the file system refused in the cache */
+export async function explainCacheFailure<T>(folder: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
     if (!["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR"].includes(errorCode(cause) ?? "")) throw cause;
     const words = getSystemErrorMessage(Number((cause as NodeJS.ErrnoException).errno));
-    throw new ConfigError(`could not write into the hub cache ${folder}: ${words}; free some space or name another folder in HF_HUB_CACHE`, { cause });
+    const advice = "free some space or name another folder in HF_HUB_CACHE";
+    throw new ConfigError(`could not write into the hub cache ${folder}: ${words}; ${advice}`, { cause });
   }
 }

@@ -1,6 +1,8 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
+import { parseHubId } from "../hub/hub-id.ts";
+import { resolveModel } from "../hub/resolve.ts";
 import type { DType } from "../native/binding.ts";
 import { fromData } from "../tensor/create.ts";
 import { SafetensorsFile } from "../tensor/safetensors.ts";
@@ -34,12 +36,19 @@ const companionNames = [
 /** What to give instead of a path that holds no model. */
 const expectedModel = "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file";
 
+/** `openCheckpoint` of a path, or of a name on the hub; its checkpoint has the name of the repository as its path. */
+export async function openCheckpoint(pathOrId: string): Promise<CheckpointSource> {
+  const path = await resolveModel(pathOrId);
+  const source = await openLocalCheckpoint(path);
+  return path === pathOrId ? source : { ...source, path: parseHubId(pathOrId)?.repo ?? path };
+}
+
 /**
  * Opens a Hugging Face folder (`config.json` with one or several `.safetensors`) or a `.gguf` file.
  *
  * @throws {CheckpointError} when it is neither, or incomplete; pickled weights (`.bin`) are never opened
  */
-export async function openCheckpoint(path: string): Promise<CheckpointSource> {
+async function openLocalCheckpoint(path: string): Promise<CheckpointSource> {
   if (!existsSync(path)) throw new CheckpointError(`${path}: no such folder or file; ${expectedModel}`);
   if (statSync(path).isDirectory()) return openFolder(path);
   if (path.endsWith(".gguf")) return openGgufSource(path);

@@ -9,7 +9,10 @@ export interface LocalRepo {
   /** Content by path. Those of `large` are served as LFS files, from the other host. */
   readonly files: Readonly<Record<string, string | Buffer>>;
   readonly large?: readonly string[];
+  /** Branches and tags besides main, with their commits. */
   readonly revisions?: Readonly<Record<string, string>>;
+  /** Content of commits that differ from `files`. */
+  readonly filesAt?: Readonly<Record<string, Readonly<Record<string, string | Buffer>>>>;
   /** The token that it takes; anyone without it is told that there is no such repository. */
   readonly token?: string;
   readonly isGated?: boolean;
@@ -59,7 +62,8 @@ export class LocalHub {
 
   /** Requests for contents, as `host path range`. */
   get downloads(): string[] {
-    return this.requests.filter(({ path }) => !path.startsWith("/api/")).map(({ host, path, range }) => `${host} ${path}${range ? ` ${range}` : ""}`);
+    const contents = this.requests.filter(({ path }) => !path.startsWith("/api/"));
+    return contents.map(({ host, path, range }) => `${host} ${path}${range ? ` ${range}` : ""}`);
   }
 
   #answer(host: "hub" | "storage", request: IncomingMessage, response: ServerResponse): void {
@@ -71,39 +75,56 @@ export class LocalHub {
     const target = host === "storage" ? { repo: undefined, rest: "" } : this.#target(path);
     const content = this.#content(host, path);
     if (this.faults.some((fault) => fault(seen, response, content))) return;
-    if (host === "storage") return sendContent(seen, response, content, {});
-    const { repo, rest } = target;
-    if (repo === undefined || (repo.token !== undefined && seen.authorization !== `Bearer ${repo.token}`)) {
-      return refuse(response, 401, "RepoNotFound", "Repository not found");
-    }
-    const [action, revision, file] = splitRest(rest);
-    const commit = { main: mainCommit, HEAD: mainCommit, ...repo.revisions }[revision] ?? ([mainCommit, ...Object.values(repo.revisions ?? {})].includes(revision) ? revision : undefined);
-    if (commit === undefined) return refuse(response, 404, "RevisionNotFound", `Invalid rev id: ${revision}`);
-    if (action === "revision") return sendJson(response, { _id: "1", id: repo.name, sha: commit, lastModified: "2026-01-01T00:00:00.000Z" });
-    if (action === "tree") return sendJson(response, Object.keys(repo.files).map((name) => treeEntry(repo, name)));
-    if (repo.isGated) return refuse(response, 403, "GatedRepo", "Access to model is restricted");
-    if (repo.files[file] === undefined) return refuse(response, 404, "EntryNotFound", "Entry not found");
-    this.#sendFile({ repo, file, commit, seen, response });
+    if (host === "storage") sendContent(seen, response, content, {});
+    else this.#answerHub(target, seen, response);
   }
 
-  #sendFile({ repo, file, commit, seen, response }: { repo: LocalRepo; file: string; commit: string; seen: SeenRequest; response: ServerResponse }): void {
-    const entry = treeEntry(repo, file), content = Buffer.from(repo.files[file] ?? "");
+  #answerHub({ repo, rest }: { repo: LocalRepo | undefined; rest: string }, seen: SeenRequest, response: ServerResponse): void {
+    const [action, revision, file] = splitRest(rest);
+    const commits: Record<string, string> = { main: mainCommit, HEAD: mainCommit, ...repo?.revisions };
+    const commit = commits[revision] ?? Object.values(commits).find((hash) => hash === revision);
+    if (repo === undefined || (repo.token !== undefined && seen.authorization !== `Bearer ${repo.token}`)) {
+      refuse(response, 401, "RepoNotFound", "Repository not found");
+    } else if (commit === undefined) {
+      refuse(response, 404, "RevisionNotFound", `Invalid rev id: ${revision}`);
+    } else if (action === "revision") {
+      sendJson(response, { _id: "1", id: repo.name, sha: commit, lastModified: "2026-01-01T00:00:00.000Z" });
+    } else if (action === "tree") {
+      const entries = Object.entries(filesAt(repo, commit)).map(([name, content]) => treeEntry(content, name, repo.large));
+      sendJson(response, entries.map(({ content: _, ...entry }) => entry));
+    } else if (repo.isGated) {
+      refuse(response, 403, "GatedRepo", "Access to model is restricted");
+    } else if (filesAt(repo, commit)[file] === undefined) {
+      refuse(response, 404, "EntryNotFound", "Entry not found");
+    } else {
+      this.#sendFile(treeEntry(filesAt(repo, commit)[file], file, repo.large), { commit, seen, response });
+    }
+  }
+
+  #sendFile(entry: TreeEntry, { commit, seen, response }: { commit: string; seen: SeenRequest; response: ServerResponse }): void {
     const headers = { "x-repo-commit": commit };
-    if (entry.lfs === undefined) return sendContent(seen, response, content, { ...headers, etag: `"${entry.oid}"` });
+    if (entry.lfs === undefined) {
+      sendContent(seen, response, entry.content, { ...headers, etag: `"${entry.oid}"` });
+      return;
+    }
     response.writeHead(302, {
       ...headers, location: `http://127.0.0.1:${(this.#storage.address() as AddressInfo).port}/${entry.lfs.oid}`,
-      "x-linked-size": String(content.length), "x-linked-etag": `"${entry.lfs.oid}"`,
-      "x-xet-hash": entry.xetHash, link: '<https://cas.invalid/auth>; rel="xet-auth", <https://cas.invalid/r>; rel="xet-reconstruction-info"',
+      "x-linked-size": String(entry.size), "x-linked-etag": `"${entry.lfs.oid}"`, ...(entry.xetHash && {
+        "x-xet-hash": entry.xetHash,
+        link: '<https://cas.invalid/auth>; rel="xet-auth", <https://cas.invalid/r>; rel="xet-reconstruction-info"',
+      }),
     }).end();
   }
 
   #content(host: "hub" | "storage", path: string): Buffer {
+    const all = this.repos.flatMap((repo) => [repo.files, ...Object.values(repo.filesAt ?? {})]);
     if (host === "storage") {
-      const all = this.repos.flatMap((repo) => Object.values(repo.files)).map((content) => Buffer.from(content));
-      return all.find((content) => sha256(content) === path.slice(1)) ?? Buffer.alloc(0);
+      const contents = all.flatMap((files) => Object.values(files)).map((content) => Buffer.from(content));
+      return contents.find((content) => sha256(content) === path.slice(1)) ?? Buffer.alloc(0);
     }
     const { repo, rest } = this.#target(path);
-    return Buffer.from(repo?.files[splitRest(rest)[2]] ?? "");
+    const [, commit, file] = splitRest(rest);
+    return Buffer.from((repo && filesAt(repo, commit)[file]) ?? "");
   }
 
   #target(path: string): { repo: LocalRepo | undefined; rest: string } {
@@ -129,18 +150,23 @@ interface TreeEntry {
   readonly oid: string;
   readonly lfs?: { readonly oid: string; readonly size: number; readonly pointerSize: number };
   readonly xetHash?: string;
+  readonly content: Buffer;
 }
 
 /** What the hub lists: git's hash of a file or, for a large one, of its pointer, and the sha256 of the content. */
-function treeEntry({ files, large = [] }: LocalRepo, path: string): TreeEntry {
-  const content = Buffer.from(files[path] ?? "");
-  if (!large.includes(path)) return { type: "file", path, size: content.length, oid: gitHash(content) };
+function treeEntry(file: string | Buffer | undefined, path: string, large: readonly string[] = []): TreeEntry {
+  const content = Buffer.from(file ?? "");
+  if (!large.includes(path)) return { type: "file", path, size: content.length, oid: gitHash(content), content };
   const oid = sha256(content);
   const pointer = Buffer.from(`version https://git-lfs.github.com/spec/v1\noid sha256:${oid}\nsize ${content.length}\n`);
   return {
-    type: "file", path, size: content.length, oid: gitHash(pointer), xetHash: sha256(Buffer.from(oid)),
+    type: "file", path, size: content.length, oid: gitHash(pointer), content, xetHash: sha256(oid),
     lfs: { oid, size: content.length, pointerSize: pointer.length },
   };
+}
+
+function filesAt(repo: LocalRepo, commit: string): LocalRepo["files"] {
+  return repo.filesAt?.[commit] ?? repo.files;
 }
 
 export function sha256(content: Buffer | string): string {
@@ -167,7 +193,8 @@ export function sendContent(request: SeenRequest, response: ServerResponse, cont
 }
 
 function refuse(response: ServerResponse, status: number, code: string, message: string): void {
-  response.writeHead(status, { "x-error-code": code, "x-error-message": message, "content-type": "application/json" }).end(JSON.stringify({ error: message }));
+  const headers = { "x-error-code": code, "x-error-message": message, "content-type": "application/json" };
+  response.writeHead(status, headers).end(JSON.stringify({ error: message }));
 }
 
 function sendJson(response: ServerResponse, value: unknown): void {
