@@ -1,5 +1,5 @@
 import { errorCode } from "../checkpoint/atomic.ts";
-import { HubError } from "../errors.ts";
+import { ConfigError, HubError } from "../errors.ts";
 import { type HubFile, RepoCache } from "./cache.ts";
 import { type Environment, hubEnvironment, type HubEnvironment } from "./environment.ts";
 import { type HubId, isCommit, type RepoKind } from "./hub-id.ts";
@@ -12,7 +12,7 @@ import { byHand, explainCacheFailure, type HubOptions, requestOptions, Snapshot 
  * those that it starts, so a name means the same files wherever it stands. When the hub cannot be reached, the cache tells
  * what the revision was when it was asked last.
  *
- * @throws {ConfigError} when there is no such repository or revision, or no access to it
+ * @throws {ConfigError} when there is no such repository or revision, or no access to it, or none in the cache when it is not to be asked
  * @throws {HubError} when the hub cannot be reached and the cache has nothing
  */
 export async function openSnapshot(kind: RepoKind, id: HubId, options: HubOptions = {}): Promise<Snapshot> {
@@ -86,10 +86,12 @@ function readPins(env: Environment): Record<string, string> {
   return JSON.parse(env[pinVariable] ?? "{}") as Record<string, string>;
 }
 
-function notHere(kind: RepoKind, id: HubId, environment: HubEnvironment, cause?: Error): HubError {
+/** Without a cause the hub was not to be asked. */
+function notHere(kind: RepoKind, id: HubId, environment: HubEnvironment, cause?: Error): Error {
   const what = kind === "dataset" ? "a data set" : "a model";
   const why = cause?.message ?? `the cache does not hold ${what} of this name (${environment.offline})`;
-  return new HubError(`${id.repo}: no such file or folder here, and ${why}; ${byHand(kind, id, environment)}`, { cause });
+  const message = `${id.repo}: no such file or folder here, and ${why}; ${byHand(kind, id, environment)}`;
+  return cause === undefined ? new ConfigError(message) : new HubError(message, { cause });
 }
 
 /** Notes in the cache save later requests only; a cache that others fill may be read-only. */

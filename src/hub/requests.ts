@@ -105,7 +105,9 @@ export class HubRequests {
           throw new UnreachableError(message, { cause: error });
         }
         if (failures > 1 || pause > 5) onNote(`${error.message}; trying again in ${pause < 10 ? pause.toFixed(1) : Math.ceil(pause)} s`);
-        await sleep(pause * 1000, undefined, { signal });
+        await sleep(pause * 1000, undefined, { signal }).catch((aborted: unknown) => {
+          throw signal?.reason ?? aborted;
+        });
       }
     }
   }

@@ -19,7 +19,7 @@ export interface Resolved {
  * `org/name[@revision][:file.gguf]`, is downloaded into the cache that Hugging Face's tools share.
  *
  * @throws {ConfigError} when it is no local path and the hub has no such model, gives no access, or it holds no weights
- * @throws {HubError} when the hub cannot be reached and the cache does not hold the model
+ * @throws {HubError} when the hub cannot be reached, fails or sends wrong bytes, and the cache does not hold the model
  */
 export async function resolveModel(pathOrId: string, options: HubOptions = {}): Promise<string> {
   const id = hubIdOf(pathOrId);

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { getSystemErrorMessage } from "node:util";
@@ -59,7 +60,7 @@ export class Snapshot {
     this.kind = kind;
     this.id = id;
     this.commit = commit;
-    this.names = files.map((file) => (typeof file === "string" ? file : file.path));
+    this.names = files.map((file) => (typeof file === "string" ? file : file.path)).sort(); // the order of a data set's files
     this.#files = new Map(files.flatMap((file) => (typeof file === "string" ? [] : [[file.path, file]])));
     this.#cache = cache;
     this.#environment = environment;
@@ -74,7 +75,8 @@ export class Snapshot {
    * Brings files into the cache; one process at a time does that for a repository, others wait and find them.
    *
    * @returns their paths, in the order of `names`
-   * @throws {HubError} when one is neither in the cache nor to be had
+   * @throws {HubError} when one cannot be had
+   * @throws {ConfigError} when one is not in the cache and the hub is not to be asked
    */
   async fetch(names: readonly string[], options: HubOptions = {}): Promise<string[]> {
     if (this.#missing(names).length > 0) {
@@ -83,7 +85,7 @@ export class Snapshot {
         await mkdir(dirname(this.#cache.lockFile), { recursive: true });
         const unlock = await lockWhenFree(this.#cache.lockFile, {
           signal: options.signal,
-          onWait: (holder) => options.onNote?.(`${this.id.repo}: waiting for ${holder}, which is downloading it`),
+          onWait: (holder) => options.onNote?.(`${this.id.repo}: is being downloaded by ${holder}; waiting`),
         });
         try {
           await this.#downloadAll(this.#missing(names), options);
@@ -101,24 +103,26 @@ export class Snapshot {
 
   async #downloadAll(names: readonly string[], options: HubOptions): Promise<void> {
     const files = names.map((name) => this.#files.get(name)).filter((file) => file !== undefined);
-    const totalBytes = files.reduce((sum, { size }) => sum + size, 0);
+    // Files of one content, or of one that an earlier commit had, are one blob.
+    const blobs = new Map(files.map((file) => [this.#cache.blobFile(file), file]));
+    const needed = [...blobs].filter(([blob]) => !existsSync(blob));
+    const totalBytes = needed.reduce((sum, [, { size }]) => sum + size, 0);
     await this.#checkSpace(totalBytes);
     const failed = new AbortController();
     const signal = AbortSignal.any([failed.signal, ...(options.signal ? [options.signal] : [])]);
     const requests = new HubRequests(this.#environment, { ...requestOptions(options), signal });
     const subject = { kind: this.kind, repo: this.id.repo, revision: this.commit };
     let doneBytes = 0;
-    const queue = [...files];
     const work = async (): Promise<void> => {
-      for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      for (let next = needed.shift(); next !== undefined; next = needed.shift()) {
+        const [blob, file] = next;
         await download(requests, {
-          file, subject, url: this.#urlOf(file), blob: this.#cache.blobFile(file),
+          file, subject, url: this.#urlOf(file), blob,
           onBytes: (count) => {
             doneBytes += count;
             options.onProgress?.({ id: this.id, doneBytes, totalBytes });
           },
         });
-        await this.#cache.link(this.commit, file);
       }
     };
     const workers = Array.from({ length: parallelDownloads }, () => work().catch((error: unknown) => {
@@ -127,6 +131,7 @@ export class Snapshot {
     }));
     const [first] = (await Promise.allSettled(workers)).filter((result) => result.status === "rejected");
     if (first !== undefined) throw failed.signal.reason;
+    for (const file of files) await this.#cache.link(this.commit, file);
   }
 
   #urlOf({ path }: HubFile): string {
@@ -146,13 +151,13 @@ export class Snapshot {
     );
   }
 
-  #offlineError(names: readonly string[]): HubError {
+  #offlineError(names: readonly string[]): Error {
     const missing = this.#missing(names);
     const some = missing.slice(0, 3).join(", ") + (missing.length > 3 ? ` and ${missing.length - 3} more` : "");
-    return new HubError(
-      `${this.id.repo}: ${some} of ${this.commit} ${missing.length > 1 ? "are" : "is"} not in the cache, and ` +
-        `${this.#environment.offline ?? "the hub could not be reached"}; ${byHand(this.kind, this.pinnedId, this.#environment, names)}`,
-    );
+    const { offline } = this.#environment;
+    const message = `${this.id.repo}: ${some} of ${this.commit} ${missing.length > 1 ? "are" : "is"} not in the cache, and ` +
+      `${offline ?? "the hub could not be reached"}; ${byHand(this.kind, this.pinnedId, this.#environment, names)}`;
+    return offline === undefined ? new HubError(message) : new ConfigError(message);
   }
 }
 

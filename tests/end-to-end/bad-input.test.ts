@@ -74,7 +74,7 @@ const refusals: [name: string, args: () => string[], message: RegExp][] = [
   [
     "a missing model folder",
     () => sft("--model", "none"),
-    /^none: cannot load a tokenizer: there is no such folder or \.gguf file; give a model folder with tokenizer\.json/,
+    /^none: no such file or folder here, and the cache does not hold a model of this name \(HF_HUB_OFFLINE=1\); to fetch it by hand, run on/,
   ],
   ["a missing .gguf file", () => sft("--model", "none.gguf"), /^none\.gguf: cannot be read as a GGUF file: .*no such file/],
   ["a .gguf file that is none", () => sft("--model", "fake.gguf"), /^fake\.gguf: cannot be read as a GGUF file: .*magic number/],
@@ -297,7 +297,7 @@ describe("the library throws", () => {
     [
       "for a missing model",
       () => CausalLM.load("none"),
-      { name: "CheckpointError", code: "E_CHECKPOINT", message: /^none: no such folder or file/ },
+      { name: "ConfigError", code: "E_CONFIG", message: /^none: no such file or folder here, and the cache does not hold a model/ },
     ],
     [
       "for a missing reward model",
