@@ -34,5 +34,6 @@ export type { Experience, Rollout, Scored } from "./ppo/records.ts";
 export { RlhfEngine, type RlhfOptions } from "./ppo/rlhf-engine.ts";
 
 export * as data from "./data/data.ts";
+export * as hub from "./hub/hub.ts";
 export * as ppo from "./ppo/ppo-math.ts";
 export * as reward from "./reward/reward-math.ts";

@@ -17,6 +17,8 @@ ${Object.entries(exitCodes).map(([name, code]) => `  ${String(code).padEnd(4)} $
 
 Environment:
   OMP_NUM_THREADS  processor threads, as --threads
+  HF_HOME, HF_TOKEN, HF_HUB_OFFLINE=1, HF_ENDPOINT
+                   cache, token, no network, mirror of the Hugging Face hub
   TSCHAT_DEBUG=1   print the stack of an error`;
 
 /** What to print for an error that ended a command, and its exit code. */

@@ -20,7 +20,9 @@ const hub = await LocalHub.start(
   { kind: "dataset", name: "org/set", files: data, large: ["data/train-00000-of-00001.parquet"] },
 );
 const root = mkdtempSync(join(tmpdir(), "tschat-hub-cache-"));
-const env = (home: string) => ({ HF_HOME: join(root, home), HF_ENDPOINT: hub.endpoint, HF_HUB_DISABLE_XET: "1", HF_HUB_DISABLE_TELEMETRY: "1" });
+const env = (home: string) => ({
+  HF_HOME: join(root, home), HF_ENDPOINT: hub.endpoint, HF_HUB_DISABLE_XET: "1", HF_HUB_DISABLE_TELEMETRY: "1",
+});
 
 const script = `
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -45,7 +47,8 @@ async function runOurs(variables: Record<string, string>): Promise<string[]> {
 /** Every file, link and reference of a cache, without locks and the mark for backup programs. */
 function listing(home: string): string[] {
   const cache = join(root, home, "hub");
-  return readdirSync(cache, { recursive: true, encoding: "utf8" }).filter((name) => !/^\.locks|CACHEDIR\.TAG/.test(name)).sort().map((name) => {
+  const names = readdirSync(cache, { recursive: true, encoding: "utf8" }).filter((name) => !/^\.locks|CACHEDIR\.TAG/.test(name));
+  return names.sort().map((name) => {
     const path = join(cache, name), status = lstatSync(path);
     if (status.isSymbolicLink()) return `${name} -> ${readlinkSync(path)}`;
     return status.isFile() ? `${name}: ${readFileSync(path).toString("base64")}` : `${name}/`;

@@ -82,7 +82,8 @@ describe("chooseDataFiles", () => {
   test.each([
     ["a split that is not there", twoSplits, "dev", undefined, "org/set: has no dev; there are org/set:train, org/set:test"],
     ["no train", ["test.csv"], undefined, undefined, "org/set: has no split train; there are org/set:test"],
-    ["several configurations", configured, undefined, card, "org/set: has several configurations; name one: there are org/set:main/train, " +
+    ["several configurations", configured, undefined, card,
+      "org/set: has several configurations; name one: there are org/set:main/train, " +
       "org/set:main/test, org/set:socratic/train, org/set:plain/train, org/set:plain/validation"],
     ["no data", ["a.zip", "README.md"], "train", undefined, "org/set: has no train; it has no data files that can be read"],
     ["a damaged card", ["a.csv"], undefined, "---\nx: [\n---\n",

@@ -29,6 +29,11 @@ const cutAfter = (count: number): Parameters<typeof weightsFault>[1] => (request
   response.write(content.subarray(start, start + count), () => response.destroy());
 };
 
+/** The message of the error that the download ends with. */
+async function failureOf({ options }: HubSetup): Promise<string> {
+  return (await rejection(() => resolveModel("org/tiny", options()))).message;
+}
+
 async function expectWeights({ options }: HubSetup): Promise<void> {
   const folder = await resolveModel("org/tiny", options());
   expect(readFileSync(join(folder, "model.safetensors")).equals(weights)).toBe(true);
@@ -47,7 +52,8 @@ test("bytes arrive as they are, with progress over all files", async () => {
 test("the token goes to the hub, never to the host that it redirects to", async () => {
   const { hub, options } = await setUpHub({ ...model, token: "hf_secret" });
   await resolveModel("org/tiny", options({ env: { HF_TOKEN: "hf_secret" } }));
-  const authorizations = (host: string) => new Set(hub.requests.filter((request) => request.host === host).map((request) => request.authorization));
+  const authorizations = (host: string): Set<string | undefined> =>
+    new Set(hub.requests.filter((request) => request.host === host).map((request) => request.authorization));
   expect(authorizations("hub")).toEqual(new Set(["Bearer hf_secret"]));
   expect(authorizations("storage")).toEqual(new Set([undefined]));
 });
@@ -109,7 +115,8 @@ describe("a part of an earlier download", () => {
     writeFileSync(`${blob(setup.cache)}.incomplete`, part);
     return setup;
   };
-  const ranges = ({ hub }: HubSetup): (string | undefined)[] => hub.requests.filter(({ host }) => host === "storage").map(({ range }) => range);
+  const ranges = ({ hub }: HubSetup): (string | undefined)[] =>
+    hub.requests.filter(({ host }) => host === "storage").map(({ range }) => range);
 
   test("is completed", async () => {
     const setup = await withPart(weights.subarray(0, 123_456));
@@ -137,7 +144,9 @@ describe("a part of an earlier download", () => {
 
   test("and the server sends the whole: taken from the beginning", async () => {
     const setup = await withPart(weights.subarray(0, 1000));
-    setup.hub.faults.push(weightsFault(1, (request, response, content) => sendContent({ ...request, range: undefined }, response, content, {})));
+    const sendWhole: Parameters<typeof weightsFault>[1] = (request, response, content) =>
+      sendContent({ ...request, range: undefined }, response, content, {});
+    setup.hub.faults.push(weightsFault(1, sendWhole));
     await expectWeights(setup);
     expect(ranges(setup)).toEqual(["bytes=1000-"]);
   });
@@ -182,13 +191,13 @@ describe("wrong bytes", () => {
       response.end('{"a": 2}');
       return true;
     });
-    expect((await rejection(() => resolveModel("org/tiny", setup.options()))).message).toMatch(/^org\/tiny: config\.json arrived with wrong bytes twice/);
+    expect(await failureOf(setup)).toMatch(/^org\/tiny: config\.json arrived with wrong bytes twice/);
   });
 
   test("more than the hub lists are an error", async () => {
     const setup = await setUpHub(model);
     setup.hub.faults.push(weightsFault(1, (request, response) => sendContent(request, response, Buffer.concat([weights, weights]), {})));
-    expect((await rejection(() => resolveModel("org/tiny", setup.options()))).message).toBe("org/tiny: model.safetensors is longer than the hub lists");
+    expect(await failureOf(setup)).toBe("org/tiny: model.safetensors is longer than the hub lists");
   });
 });
 
@@ -212,8 +221,8 @@ describe("a server that is busy", () => {
   test("is asked five times", async () => {
     const setup = await setUpHub(model);
     setup.hub.faults.push(answering(5, 503));
-    expect((await rejection(() => resolveModel("org/tiny", setup.options()))).message).toMatch(
-      /^org\/tiny: no such file or folder here, and could not reach http:\S+: the server answered 503 Service Unavailable; try again later; to fetch it by hand/,
+    expect(await failureOf(setup)).toMatch(
+      /^org\/tiny: no such file .*, and could not reach http:\S+: the server answered 503 Service Unavailable; try again later; /,
     );
     expect(setup.hub.requests).toHaveLength(5);
   });
@@ -231,7 +240,7 @@ describe("a server that is busy", () => {
   test("is not waited for when it asks for too long a pause", async () => {
     const setup = await setUpHub(model);
     setup.hub.faults.push(answering(1, 429, { "retry-after": new Date(Date.now() + 3_600_000).toUTCString() }));
-    expect((await rejection(() => resolveModel("org/tiny", setup.options()))).message).toMatch(/429 Too Many Requests; it asks to wait 60 minutes; try again later/);
+    expect(await failureOf(setup)).toMatch(/429 Too Many Requests; it asks to wait 60 minutes; try again later/);
     expect(setup.hub.requests).toHaveLength(1);
   });
 });
@@ -244,14 +253,15 @@ test("the first file that fails ends the others", async () => {
     else return false;
     return true;
   });
-  expect((await rejection(() => resolveModel("org/tiny", setup.options()))).message).toMatch(/^org\/tiny@a{40}: no such file: .*tokenizer\.json$/);
+  expect(await failureOf(setup)).toMatch(/^org\/tiny@a{40}: no such file: .*tokenizer\.json$/);
 });
 
 test("hashes are those that git and sha256sum print", async () => {
   // printf hello | git hash-object --stdin; printf hello | sha256sum
   expect(gitHash("hello")).toBe("b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0");
   expect(sha256("hello")).toBe("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
-  const { cache, options } = await setUpHub({ name: "a", files: { "config.json": "hello", "model.safetensors": "hello" }, large: ["model.safetensors"] });
+  const files = { "config.json": "hello", "model.safetensors": "hello" };
+  const { cache, options } = await setUpHub({ name: "a", files, large: ["model.safetensors"] });
   await fetchFromHub("model", { repo: "a", revision: "main", selector: undefined }, options());
   expect(readFileSync(join(cache, "models--a", "blobs", gitHash("hello")), "utf8")).toBe("hello");
   expect(readFileSync(join(cache, "models--a", "blobs", sha256("hello")), "utf8")).toBe("hello");

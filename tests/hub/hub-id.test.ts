@@ -58,7 +58,8 @@ describe("hubEnvironment", () => {
   test("has the defaults of the Python tools", () => {
     const home = process.env["HOME"] ?? "";
     expect(hubEnvironment({})).toEqual({
-      endpoint: "https://huggingface.co", cacheFolder: `${home}/.cache/huggingface/hub`, token: undefined, offline: undefined, timeout: 30_000,
+      endpoint: "https://huggingface.co", cacheFolder: `${home}/.cache/huggingface/hub`, token: undefined, offline: undefined,
+      timeout: 30_000,
     });
     expect(hubEnvironment({ XDG_CACHE_HOME: "/c" }).cacheFolder).toBe("/c/huggingface/hub");
     expect(hubEnvironment({ XDG_CACHE_HOME: "/c", HF_HOME: "~/h" }).cacheFolder).toBe(`${home}/h/hub`);
