@@ -68,7 +68,7 @@ async function fillPart(requests: HubRequests, task: Download, handle: FileHandl
     if (have === file.size) return;
     for await (const chunk of receive(requests, task, have, restart)) {
       if (have + chunk.length > file.size) throw new HubError(`${task.subject.repo}: ${file.path} is longer than the hub lists`);
-      await handle.write(chunk);
+      await handle.appendFile(chunk);
       hash.update(chunk);
       have += chunk.length;
       task.onBytes(chunk.length);

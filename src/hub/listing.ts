@@ -1,6 +1,6 @@
 import { HubError } from "../errors.ts";
 import type { HubFile } from "./cache.ts";
-import type { HubRequests, RequestSubject } from "./requests.ts";
+import { type HubRequests, type RequestSubject, UnreachableError } from "./requests.ts";
 
 /** The commit that a revision is now. @throws as `HubRequests.fetch` */
 export async function lookUpCommit(requests: HubRequests, subject: RequestSubject): Promise<string> {
@@ -9,7 +9,7 @@ export async function lookUpCommit(requests: HubRequests, subject: RequestSubjec
   const { sha } = await (subject.kind === "dataset" ? datasetInfo({ ...request, additionalFields: ["sha"] })
     : modelInfo({ ...request, additionalFields: ["sha"] }));
   if (/^[0-9a-f]{40}$/.test(sha)) return sha;
-  throw new HubError(`${subject.repo}: ${requests.environment.endpoint} names no commit; is HF_ENDPOINT a hub?`);
+  throw new HubError(`${subject.repo}: ${requests.environment.endpoint} names no commit`);
 }
 
 /** All files of a commit. @throws as `HubRequests.fetch`, and for a name that would lie outside of the repository */
@@ -34,5 +34,14 @@ export async function listFiles(requests: HubRequests, subject: RequestSubject):
 
 /** The client makes its requests through ours, which adds the token, tries again and explains. */
 function clientOptions(requests: HubRequests, subject: RequestSubject): { hubUrl: string; fetch: typeof fetch } {
-  return { hubUrl: requests.environment.endpoint, fetch: (url) => requests.fetch(String(url), subject) };
+  const { endpoint } = requests.environment;
+  return {
+    hubUrl: endpoint,
+    fetch: async (url) => {
+      const response = await requests.fetch(String(url), subject);
+      if (response.headers.get("content-type")?.includes("json")) return response;
+      await response.body?.cancel();
+      throw new UnreachableError(`${endpoint} answers as no hub does (a page to log in to the network, or a wrong HF_ENDPOINT?)`);
+    },
+  };
 }

@@ -46,6 +46,8 @@ test("bytes arrive as they are, with progress over all files", async () => {
   await expectWeights(setup);
   expect(seen.at(-1)).toEqual([500_008, 500_008]); // 8 bytes of config.json
   expect(seen.every(([done, total], i) => total === 500_008 && done >= (seen[i - 1]?.[0] ?? 0))).toBe(true);
+  const contents = setup.hub.requests.filter(({ path }) => !path.startsWith("/api/"));
+  expect(new Set(contents.map(({ encoding }) => encoding))).toEqual(new Set(["identity"])); // a range of compressed bytes is no use
   expect(setup.hub.downloads).toHaveLength(3); // config.json, the weights, and these where they are redirected to; no HEAD
 });
 

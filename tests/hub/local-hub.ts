@@ -25,6 +25,7 @@ export interface SeenRequest {
   readonly path: string;
   readonly range: string | undefined;
   readonly authorization: string | undefined;
+  readonly encoding: string | string[] | undefined;
 }
 
 /** Takes the place of the answer to a request when it returns true. */
@@ -70,6 +71,7 @@ export class LocalHub {
     const path = decodeURIComponent((request.url ?? "/").split("?", 1)[0] ?? "/");
     const seen: SeenRequest = {
       host, path, method: request.method ?? "GET", range: request.headers.range, authorization: request.headers.authorization,
+      encoding: request.headers["accept-encoding"],
     };
     this.requests.push(seen);
     const target = host === "storage" ? { repo: undefined, rest: "" } : this.#target(path);

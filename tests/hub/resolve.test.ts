@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { fetchFromHub, resolveDataset, resolveModel } from "../../src/hub/resolve.ts";
 import { rejection } from "../failure.ts";
-import { type LocalRepo, mainCommit, sha256 } from "./local-hub.ts";
+import { type Fault, type LocalRepo, mainCommit, sha256 } from "./local-hub.ts";
 import { setUpHub } from "./setup.ts";
 
 const small = {
@@ -233,6 +233,35 @@ describe("without the hub", () => {
       message: expect.stringMatching(/, and could not reach http.* broke .*; try again later; to fetch it by hand, /),
     });
   });
+});
+
+test("what answers is no hub: the cache serves, or it is told", async () => {
+  const { hub, notes, options } = await setUpHub(tiny);
+  const portal: Fault = (_, response) => {
+    response.writeHead(200, { "content-type": "text/html" }).end("<html>Welcome to our hotel</html>");
+    return true;
+  };
+  hub.faults.push(portal);
+  expect(await failureOf(() => resolveModel("org/tiny", options()))).toMatch(/, and http\S+ answers as no hub does \(a page to log in /);
+  hub.faults.length = 0;
+  const folder = await resolveModel("org/tiny", options());
+  hub.faults.push(portal);
+  expect(await resolveModel("org/tiny", options())).toBe(folder);
+  expect(notes.at(-1)).toMatch(/^org\/tiny: http\S+ answers as no hub does .*; taken from the cache as it is$/);
+});
+
+test("files that do not fit on the disk are not begun", async () => {
+  const { hub, cache, options } = await setUpHub(tiny);
+  hub.faults.push(({ path }, response) => {
+    if (!path.includes("/tree/")) return false;
+    const huge = { type: "file", path: "model.safetensors", oid: "c".repeat(40), size: 9e15 };
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify([huge]));
+    return true;
+  });
+  expect(await failureOf(() => resolveModel("org/tiny", options()))).toMatch(
+    new RegExp(`^org/tiny: 9000000\\.0 GB do not fit into ${cache}, which has [\\d.]+ GB left; free some space or name another folder in `),
+  );
+  expect(hub.downloads).toEqual([]);
 });
 
 test("a path is returned as it is, and the hub is not asked", async () => {
