@@ -8,7 +8,8 @@ import { errorCode } from "./atomic.ts";
 /** The file that says which process holds a folder. */
 export const lockName = "run.lock";
 
-interface Holder {
+/** The process that holds a lock. */
+export interface LockHolder {
   readonly pid: number;
   readonly host: string;
   /** Start of the process in clock ticks after boot, where the system tells it: a process id alone may be used again. */
@@ -46,10 +47,13 @@ export async function lockWhenFree(path: string, { onWait, signal }: WaitOptions
   }
 }
 
-/** The function that gives the lock back, or the process that holds it. */
-async function tryLock(path: string): Promise<(() => Promise<void>) | Holder> {
+/**
+ * Takes the lock that the file `path` stands for, and gives the function that gives it back; or who holds it. The lock of a
+ * process that has ended is taken over.
+ */
+export async function tryLock(path: string): Promise<(() => Promise<void>) | LockHolder> {
   const started = await startOf(process.pid);
-  const own: Holder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
+  const own: LockHolder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
   for (;;) {
     try {
       await writeFile(path, JSON.stringify(own), { flag: "wx" });
@@ -64,15 +68,15 @@ async function tryLock(path: string): Promise<(() => Promise<void>) | Holder> {
   }
 }
 
-function describeHolder({ pid, host }: Holder, path: string): string {
+function describeHolder({ pid, host }: LockHolder, path: string): string {
   return `process ${pid}${host === hostname() ? "" : ` on ${host}; if that process has ended, remove ${path}`}`;
 }
 
 /** Undefined for a lock that is gone or damaged, "unknown" for one that another process may be writing just now. */
-async function readHolder(path: string): Promise<Holder | "unknown" | undefined> {
+async function readHolder(path: string): Promise<LockHolder | "unknown" | undefined> {
   try {
     const text = await readFile(path, "utf8");
-    if (text !== "") return JSON.parse(text) as Holder;
+    if (text !== "") return JSON.parse(text) as LockHolder;
     return Date.now() - (await stat(path)).mtimeMs < longestWrite ? "unknown" : undefined; // its writer died in it
   } catch (error) {
     if (errorCode(error) === "ENOENT" || error instanceof SyntaxError) return undefined;
@@ -83,7 +87,7 @@ async function readHolder(path: string): Promise<Holder | "unknown" | undefined>
 /** Milliseconds between making a lock file and writing into it, at most. */
 const longestWrite = 1000;
 
-async function isRunning({ pid, host, started }: Holder): Promise<boolean> {
+async function isRunning({ pid, host, started }: LockHolder): Promise<boolean> {
   if (host !== hostname()) return true; // cannot be seen from here
   try {
     process.kill(pid, 0);

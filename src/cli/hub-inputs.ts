@@ -14,7 +14,10 @@ import { showingDownloads } from "./download-progress.ts";
  */
 export async function fetchInputs<F extends Fields>(fields: F, config: ConfigOf<F>, made: readonly string[] = []): Promise<ConfigOf<F>> {
   const values: Record<string, unknown> = { ...config };
-  const isId = (value: unknown): boolean => typeof value === "string" && !made.includes(value) && hubIdOf(value) !== undefined;
+  const isId = (value: unknown): boolean => {
+    const path = pathOf(value);
+    return path !== undefined && !made.includes(path) && hubIdOf(path) !== undefined;
+  };
   const named = Object.entries(fields).filter(([key, field]) => field.hub !== undefined && [values[key]].flat().some(isId));
   if (named.length === 0) return config;
   return showingDownloads(hubEnvironment(process.env).cacheFolder, async (options) => {
@@ -28,9 +31,16 @@ export async function fetchInputs<F extends Fields>(fields: F, config: ConfigOf<
   });
 }
 
+/** A path or id, or the one of an object that says more about it, as a source of data may. */
+function pathOf(value: unknown): string | undefined {
+  if (typeof value === "object" && value !== null && "path" in value) return pathOf(value.path);
+  return typeof value === "string" ? value : undefined;
+}
+
 async function fetchInput({ hub }: Field, value: unknown, options: HubOptions): Promise<unknown> {
-  const id = typeof value === "string" ? hubIdOf(value) : undefined;
+  const path = pathOf(value), id = path === undefined ? undefined : hubIdOf(path);
   if (id === undefined || hub === undefined) return value;
   const { pinned, paths } = await fetchFromHub(hub === "dataset" ? "dataset" : "model", id, options);
-  return hub === "adapter" ? paths[0] : pinned; // an adapter is read by its path only; the path has the commit in it
+  const fetched = hub === "adapter" ? paths[0] : pinned; // an adapter is read by its path only; the path has the commit in it
+  return typeof value === "string" ? fetched : { ...Object(value), path: fetched };
 }

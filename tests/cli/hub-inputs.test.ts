@@ -46,6 +46,13 @@ describe("fetchInputs", () => {
     expect(err).toMatch(/^org\/tiny: downloading 0 kB\norg\/tiny: 0 kB in .*, kept in .*\norg\/lora: downloading/);
   });
 
+  test("keeps what else is said of a source of data", async () => {
+    const data = [{ path: "org/set", weight: 2 }, { path: "./local.jsonl" }] as unknown as string[];
+    expect((await fetchInputs(fields, { model: "./m", adapter: undefined, data, output: "x", seed: 3 })).data).toEqual(
+      [{ path: `org/set@${mainCommit}`, weight: 2 }, { path: "./local.jsonl" }],
+    );
+  });
+
   test("asks for nothing when all are paths, or made by this run", async () => {
     const config = { model: "sft/model", adapter: undefined, data: ["a.jsonl"], output: "org/tiny", seed: 3 };
     expect(await fetchInputs(fields, config, [join(".", "sft", "model")])).toBe(config);
