@@ -14,6 +14,7 @@ export type { Message } from "./tokenizer/message.ts";
 export { type EncodedConversation, type PaddedTokens, Tokenizer } from "./tokenizer/tokenizer.ts";
 
 export { CausalLM, type ScoreOptions } from "./model/causal-lm.ts";
+export { type LoadProgress, observeLoading } from "./model/formats/load-progress.ts";
 export { checkpointingRunner, type LayerRunner, plainRunner } from "./model/layer-runner.ts";
 export type { AttentionMask, TokenBatch } from "./model/packing.ts";
 export { Lora, type LoraOptions } from "./model/lora.ts";

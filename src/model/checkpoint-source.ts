@@ -5,9 +5,12 @@ import { parseHubId } from "../hub/hub-id.ts";
 import { resolveModel } from "../hub/resolve.ts";
 import type { DType } from "../native/binding.ts";
 import { fromData } from "../tensor/create.ts";
-import { SafetensorsFile } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
+import { elementBytes, type WeightFile } from "../tensor/weight-file.ts";
+import type { ModelConfig } from "./families/family.ts";
+import { readJsonObject } from "./formats/json-file.ts";
+import { observed } from "./formats/load-progress.ts";
+import { openWeightFiles } from "./formats/weight-files.ts";
 import { openGguf } from "./gguf/checkpoint.ts";
 
 /** A pretrained model on disk, whatever its format: what a Hugging Face folder says, and its tensors by their names there. */
@@ -44,9 +47,10 @@ export async function openCheckpoint(pathOrId: string): Promise<CheckpointSource
 }
 
 /**
- * Opens a Hugging Face folder (`config.json` with one or several `.safetensors`) or a `.gguf` file.
+ * Opens a Hugging Face folder (`config.json` with safetensors or, where it has none, `pytorch_model.bin`) or a `.gguf` file. Inside of
+ * `observeLoading` the source reports what is read of it.
  *
- * @throws {CheckpointError} when it is neither, or incomplete; pickled weights (`.bin`) are never opened
+ * @throws {CheckpointError} when it is neither, or incomplete
  */
 async function openLocalCheckpoint(path: string): Promise<CheckpointSource> {
   if (!existsSync(path)) throw new CheckpointError(`${path}: no such folder or file; ${expectedModel}`);
@@ -55,90 +59,69 @@ async function openLocalCheckpoint(path: string): Promise<CheckpointSource> {
   throw new CheckpointError(`${path}: a file that is no .gguf; ${expectedModel}`);
 }
 
-/** Parses a JSON file that must hold an object. */
-function readJsonObject(path: string): ModelConfig {
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(path, "utf8"));
-  } catch (cause) {
-    throw new CheckpointError(`${path}: cannot be read as JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as ModelConfig;
-  throw new CheckpointError(`${path}: expected a JSON object`);
-}
-
-/** What a model with a head puts before its decoder's names; files of a decoder alone (LlamaModel, old OPT files) lack it. */
-const DECODER_PREFIX = "model.";
-const headNames = [HEAD_NAME, SCORE_NAME];
-
-/** A tensor's file, and its name there. */
-interface StoredTensor {
-  file: SafetensorsFile;
-  storedName: string;
-}
+/** Of weights; masks and the like may be whole numbers. */
+const floatDtypes: readonly DType[] = ["float32", "bfloat16", "float16", "float64"];
 
 function openFolder(path: string): CheckpointSource {
   const configFile = join(path, "config.json");
   if (!existsSync(configFile)) {
     throw new CheckpointError(`${path}: has no config.json; a Hugging Face model folder has one beside its weights`);
   }
-  const files = weightFiles(path).map((file) => new SafetensorsFile(join(path, file)));
-  const isBare = !files.some((file) => file.names().some((name) => name.startsWith(DECODER_PREFIX)));
-  const owners = new Map<string, StoredTensor>();
+  const config = readJsonObject(configFile);
+  checkUnquantised(configFile, config);
+  const files = openWeightFiles(path);
+  const owners = new Map<string, WeightFile>();
   for (const file of files) {
-    for (const storedName of file.names()) {
-      const name = isBare && !headNames.includes(storedName) ? `${DECODER_PREFIX}${storedName}` : storedName;
+    for (const name of file.names()) {
       const other = owners.get(name);
-      if (other) throw new CheckpointError(`${path}: "${name}" is in ${other.file.path} and in ${file.path}`);
-      owners.set(name, { file, storedName });
+      if (other) throw new CheckpointError(`${path}: "${name}" is in ${other.path} and in ${file.path}`);
+      owners.set(name, file);
     }
   }
-  const owner = (name: string): StoredTensor => {
-    const stored = owners.get(name);
-    if (!stored) throw new CheckpointError(`${path}: no tensor "${name}"`);
-    return stored;
+  const owner = (name: string): WeightFile => {
+    const file = owners.get(name);
+    if (!file) throw new CheckpointError(`${path}: no tensor "${name}"`);
+    return file;
   };
-  const shape = (name: string): number[] => owner(name).file.shape(owner(name).storedName);
+  const shape = (name: string) => owner(name).shape(name);
+  const dtype = (name: string) => owner(name).dtype(name);
   const generationFile = join(path, "generation_config.json");
   const presentNames = companionNames.filter((name) => existsSync(join(path, name)));
-  const largest = [...owners.keys()].reduce<string | undefined>((best, name) => {
-    const size = (candidate: string) => shape(candidate).reduce((product, n) => product * n, 1);
-    return best === undefined || size(name) > size(best) ? name : best;
-  }, undefined);
-  return {
+  const largest = [...owners.keys()].filter((name) => floatDtypes.includes(dtype(name))).reduce<string | undefined>(
+    (best, name) => (best === undefined || count(shape(name)) > count(shape(best)) ? name : best), undefined,
+  );
+  const source: CheckpointSource = {
     path,
-    config: readJsonObject(configFile),
+    config,
     generationConfig: existsSync(generationFile) ? readJsonObject(generationFile) : {},
     companions: new Map(presentNames.map((name) => [name, readFileSync(join(path, name), "utf8")])),
-    dtype: largest === undefined ? undefined : owner(largest).file.dtype(owner(largest).storedName),
+    dtype: largest === undefined ? undefined : dtype(largest),
     names: () => [...owners.keys()],
     shape,
-    read: (name) => owner(name).file.read(owner(name).storedName),
+    read: (name) => {
+      if (floatDtypes.includes(dtype(name))) return owner(name).read(name);
+      throw new CheckpointError(
+        `${owner(name).path}: "${name}" is ${dtype(name)}, expected floating-point weights; ` +
+          "quantised models are read as .gguf files only",
+      );
+    },
     close: () => {}, // a mapping ends with the last tensor that looks into it
   };
+  return observed(source, (name) => count(shape(name)) * elementBytes[dtype(name)]);
 }
 
-function weightFiles(path: string): string[] {
-  if (existsSync(join(path, "model.safetensors"))) return ["model.safetensors"];
-  const indexFile = join(path, "model.safetensors.index.json");
-  if (existsSync(indexFile)) {
-    const map = readJsonObject(indexFile).weight_map;
-    if (typeof map !== "object" || map === null) throw new CheckpointError(`${indexFile}: has no "weight_map"`);
-    const files = [...new Set(Object.values(map).map(String))];
-    const missing = files.filter((file) => !existsSync(join(path, file)));
-    if (missing.length > 0) {
-      throw new CheckpointError(
-        `${path}: ${missing.length} of ${files.length} shards are missing, the first is ${missing[0]}; download the model again`,
-      );
-    }
-    return files;
-  }
-  const pickled = existsSync(join(path, "pytorch_model.bin")) || existsSync(join(path, "pytorch_model.bin.index.json"));
+/** Number of elements. */
+function count(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** Packed weights have other names and shapes than the model; this says why before they are compared. */
+function checkUnquantised(configFile: string, { quantization_config: quantization }: ModelConfig): void {
+  if (quantization === undefined || quantization === null) return;
+  const method = JSON.stringify((quantization as { quant_method?: unknown }).quant_method) ?? "of an unnamed kind";
   throw new CheckpointError(
-    pickled
-      ? `${path}: has pickled weights only (pytorch_model.bin), which can run code when opened and are never loaded; ` +
-          "convert them to safetensors"
-      : `${path}: has no model.safetensors (nor model.safetensors.index.json with shards)`,
+    `${configFile}: "quantization_config" says that the weights are quantised (${method}), which tschat reads from .gguf files only; ` +
+      "choose the model's version in bfloat16 or float16, or a .gguf file",
   );
 }
 
@@ -147,7 +130,7 @@ async function openGgufSource(path: string): Promise<CheckpointSource> {
   const { tokenizerJson, config, chatTemplate } = gguf.tokenizer;
   const companions = new Map([["tokenizer.json", tokenizerJson], ["tokenizer_config.json", JSON.stringify(config, null, 2)]]);
   if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);
-  return {
+  const source: CheckpointSource = {
     path,
     config: gguf.config,
     generationConfig: gguf.generationConfig,
@@ -158,4 +141,7 @@ async function openGgufSource(path: string): Promise<CheckpointSource> {
     read: (name) => fromData(gguf.read(name), gguf.shape(name), "float32"),
     close: () => gguf.close(),
   };
+  const elements = gguf.names().reduce((sum, name) => sum + count(gguf.shape(name)), 0);
+  const elementSize = statSync(path).size / Math.max(elements, 1); // a mean: how many bits one takes depends on its tensor
+  return observed(source, (name) => count(gguf.shape(name)) * elementSize);
 }

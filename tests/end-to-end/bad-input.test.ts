@@ -108,9 +108,9 @@ const refusals: [name: string, args: () => string[], message: RegExp][] = [
     /^broken-template: chat template: cannot be parsed: .*; correct chat_template\.jinja/,
   ],
   [
-    "pickled weights",
+    "pickled weights that would run a command",
     () => sft("--model", "pickled"),
-    /^pickled: has pickled weights only \(pytorch_model\.bin\), which can run code when opened and are never loaded; convert/,
+    /^pickled\/pytorch_model\.bin: its pickle asks for "posix\.system", which is no part of a tensor; a pickle can run any code/,
   ],
   [
     "a reward model where a language model is expected",
