@@ -39,7 +39,12 @@ const companionNames = [
 /** What to give instead of a path that holds no model. */
 const expectedModel = "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file";
 
-/** `openCheckpoint` of a path, or of a name on the hub; its checkpoint has the name of the repository as its path. */
+/**
+ * Opens a folder or a `.gguf` file by its path, or by a name on the hub, whose repository is then the checkpoint's `path`.
+ *
+ * @throws {CheckpointError} when it is neither, or incomplete
+ * @throws as `resolveModel`
+ */
 export async function openCheckpoint(pathOrId: string): Promise<CheckpointSource> {
   const path = await resolveModel(pathOrId);
   const source = await openLocalCheckpoint(path);
