@@ -1,6 +1,6 @@
 // The public API, re-exports only.
 export {
-  CheckpointError, ConfigError, DistributedError, EngineMismatchError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
+  CheckpointError, ConfigError, DistributedError, EngineMismatchError, HubError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
 } from "./errors.ts";
 export type { DType } from "./native/binding.ts";
 
@@ -35,5 +35,6 @@ export type { Experience, Rollout, Scored } from "./ppo/records.ts";
 export { RlhfEngine, type RlhfOptions } from "./ppo/rlhf-engine.ts";
 
 export * as data from "./data/data.ts";
+export * as hub from "./hub/hub.ts";
 export * as ppo from "./ppo/ppo-math.ts";
 export * as reward from "./reward/reward-math.ts";

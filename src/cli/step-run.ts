@@ -7,6 +7,7 @@ import type { Settings } from "../config/resolve.ts";
 import { readSettings, resolvedYaml, savedValues } from "../config/settings-file.ts";
 import type { RunStep, StepConfig, StepDuration, StepRun, TrainStep } from "../config/step.ts";
 import { ConfigError } from "../errors.ts";
+import { parseHubId } from "../hub/hub-id.ts";
 import { formatDuration } from "../metrics/format.ts";
 import { JsonlLog, MetricsLog } from "../metrics/jsonl-log.ts";
 import { loadDisplay } from "../metrics/load-display.ts";
@@ -176,7 +177,7 @@ async function checkPaths(config: StepConfig): Promise<void> {
   for (const [key, value] of Object.entries(config)) {
     if (!["model", "adapter", "actor", "actorAdapter", "rewardModel", "data", "evalData"].includes(key)) continue;
     for (const path of [value].flat()) {
-      if (typeof path !== "string" || (await exists(path))) continue;
+      if (typeof path !== "string" || parseHubId(path) !== undefined || (await exists(path))) continue;
       throw new ConfigError(`${flagOf(key)}: no such file or folder: ${path}; what ${config.output} holds was left as it is`);
     }
   }

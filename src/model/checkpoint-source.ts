@@ -1,6 +1,8 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
+import { parseHubId } from "../hub/hub-id.ts";
+import { resolveModel } from "../hub/resolve.ts";
 import type { DType } from "../native/binding.ts";
 import { fromData } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -38,12 +40,24 @@ const companionNames = [
 const expectedModel = "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file";
 
 /**
+ * Opens a folder or a `.gguf` file by its path, or by a name on the hub, whose repository is then the checkpoint's `path`.
+ *
+ * @throws {CheckpointError} when it is neither, or incomplete
+ * @throws as `resolveModel`
+ */
+export async function openCheckpoint(pathOrId: string): Promise<CheckpointSource> {
+  const path = await resolveModel(pathOrId);
+  const source = await openLocalCheckpoint(path);
+  return path === pathOrId ? source : { ...source, path: parseHubId(pathOrId)?.repo ?? path };
+}
+
+/**
  * Opens a Hugging Face folder (`config.json` with safetensors or, where it has none, `pytorch_model.bin`) or a `.gguf` file. Inside of
  * `observeLoading` the source reports what is read of it.
  *
  * @throws {CheckpointError} when it is neither, or incomplete
  */
-export async function openCheckpoint(path: string): Promise<CheckpointSource> {
+async function openLocalCheckpoint(path: string): Promise<CheckpointSource> {
   if (!existsSync(path)) throw new CheckpointError(`${path}: no such folder or file; ${expectedModel}`);
   if (statSync(path).isDirectory()) return openFolder(path);
   if (path.endsWith(".gguf")) return openGgufSource(path);
