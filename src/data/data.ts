@@ -7,9 +7,13 @@ export {
 export { type HeldOut, holdOut } from "./hold-out.ts";
 export { type JsonLine, readJsonl } from "./jsonl.ts";
 export {
-  type DataRecord, type Demonstration, type Origin, type Preference, type PromptRecord, type ReasonCounts, recordForStep,
-  type SkippedRecord, type StepRecords,
+  type DataRecord, type Demonstration, type Origin, type Preference, type Prompt, type PromptRecord, type ReasonCounts, RecordError,
+  recordForStep, type SkippedRecord, type StepRecords,
 } from "./records.ts";
 export { shuffleIndices } from "./shuffle.ts";
+export type { FieldMapping } from "./sources/mapping.ts";
+export type { NamedDataset } from "./sources/named/named-dataset.ts";
+export { namedDataset, namedDatasets } from "./sources/named/registry.ts";
 export { parseRecord } from "./sources/parse-record.ts";
+export { type DataSource, parseDataSource, type RecordReader, recordReader } from "./sources/source.ts";
 export { splitBounds, splitForStep, type Step } from "./split.ts";

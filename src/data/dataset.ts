@@ -3,7 +3,7 @@ import { type HeldOut, holdOut } from "./hold-out.ts";
 import { readJsonl } from "./jsonl.ts";
 import { countReason, type DataRecord, type ReasonCounts, recordForStep, type SkippedRecord, type StepRecords } from "./records.ts";
 import { shuffleIndices } from "./shuffle.ts";
-import { parseRecord } from "./sources/parse-record.ts";
+import { recordReader } from "./sources/source.ts";
 import { splitForStep, type Step } from "./split.ts";
 
 /** Settings of `loadDataset`. */
@@ -88,8 +88,9 @@ async function readShare<S extends Step>(path: string, step: S, { split, seed }:
 
 async function readRecords(path: string): Promise<(DataRecord | SkippedRecord)[]> {
   const records: (DataRecord | SkippedRecord)[] = [];
+  const read = recordReader({ path });
   for await (const { value, line } of readJsonl(path)) {
-    records.push(parseRecord(value, { path, line }));
+    records.push(read(value, { path, line }));
   }
   return records;
 }

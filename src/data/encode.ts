@@ -1,6 +1,8 @@
 import { ConfigError } from "../errors.ts";
 import type { Message } from "../tokenizer/message.ts";
-import { countReason, type Demonstration, type Origin, type Preference, type PromptRecord, type ReasonCounts } from "./records.ts";
+import {
+  countReason, type Demonstration, type Origin, type Preference, type Prompt, type PromptRecord, type ReasonCounts,
+} from "./records.ts";
 
 /** What encoding needs of a tokenizer; `Tokenizer` has it. */
 export interface ConversationEncoder {
@@ -11,6 +13,10 @@ export interface ConversationEncoder {
    * They begin with what `encodePrompt` gives for the messages before the last.
    */
   encodeConversation(messages: readonly Message[]): Promise<{ tokens: number[]; assistantMask: boolean[] }>;
+  /** The tokens of text that is no dialogue; `addSpecialTokens` puts those of the tokenizer (the start token) around it. */
+  encode(text: string, options: { addSpecialTokens: boolean }): Promise<number[]>;
+  /** Ends an answer to plain text too. */
+  readonly endOfTurnTokenId: number;
 }
 
 /**
@@ -124,16 +130,29 @@ export function encodePrompts(
 ): Promise<Encoded<PromptSample>> {
   const limits = { setting: "maxPromptLen", limit: options.maxPromptLen, onProgress: options.onProgress };
   return encodeAll(records, limits, async ({ prompt }) => {
-    const tokens = await encoder.encodePrompt(prompt);
+    const isPlain = typeof prompt === "string";
+    const tokens = await (isPlain ? encoder.encode(prompt, { addSpecialTokens: true }) : encoder.encodePrompt(prompt));
     const fits = tokens.length <= options.maxPromptLen;
-    return { length: tokens.length, sample: fits ? { tokens, text: prompt.at(-1)?.content ?? "" } : undefined };
+    return { length: tokens.length, sample: fits ? { tokens, text: isPlain ? prompt : (prompt.at(-1)?.content ?? "") } : undefined };
   });
 }
 
-/** A dialogue and its answer; the answer begins at `answerStart` and goes to the end. */
-async function encodeAnswer(encoder: ConversationEncoder, prompt: readonly Message[], answer: string) {
+/** A prompt and its answer; the answer begins at `answerStart` and goes to the end. */
+async function encodeAnswer(encoder: ConversationEncoder, prompt: Prompt, answer: string) {
+  if (typeof prompt === "string") return encodePlainAnswer(encoder, prompt, answer);
   const { tokens, assistantMask } = await encoder.encodeConversation([...prompt, { role: "assistant", content: answer }]);
   return { tokens, assistantMask, answerStart: assistantMask.lastIndexOf(false) + 1 };
+}
+
+/** As `encodeAnswer`, of text without a chat template: the tokens of prompt and answer, and the end of turn. */
+async function encodePlainAnswer(encoder: ConversationEncoder, prompt: string, answer: string) {
+  const [before, after] = await Promise.all([
+    encoder.encode(prompt, { addSpecialTokens: true }), encoder.encode(answer, { addSpecialTokens: false }),
+  ]);
+  const tokens = [...before, ...after, encoder.endOfTurnTokenId];
+  // Nothing predicts the first token, which is the answer's own where the tokenizer has no start token and the prompt is empty.
+  const answerStart = Math.max(1, before.length);
+  return { tokens, assistantMask: tokens.map((_, i) => i >= answerStart), answerStart };
 }
 
 interface Limits {

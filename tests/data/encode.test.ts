@@ -6,10 +6,18 @@ import type { Message } from "../../src/tokenizer/message.ts";
 import { expectConfigError } from "./expect-config-error.ts";
 
 const END_OF_TURN = 0;
+/** The start token, which only plain text gets. */
+const START = 9;
 const OPEN = { system: 1, user: 2, assistant: 3 };
 
 /** One token for the role, then one per character (its code), then the end of turn. */
 class CharacterEncoder implements ConversationEncoder {
+  readonly endOfTurnTokenId = END_OF_TURN;
+
+  async encode(text: string, { addSpecialTokens }: { addSpecialTokens: boolean }): Promise<number[]> {
+    return [...(addSpecialTokens ? [START] : []), ...codes(text)];
+  }
+
   async encodePrompt(messages: readonly Message[]): Promise<number[]> {
     return [...messages.flatMap(({ role, content }) => [OPEN[role], ...codes(content), END_OF_TURN]), OPEN.assistant];
   }
@@ -33,6 +41,10 @@ function demonstration(prompt: Message[], answer: string, trainedTurns: "last" |
   return { kind: "demonstration", origin, prompt, answer, trainedTurns };
 }
 
+function plain(prompt: string, answer: string): Demonstration {
+  return { kind: "demonstration", origin, prompt, answer, trainedTurns: "all" };
+}
+
 function preference(prompt: string, chosen: string, rejected: string): Preference {
   return { kind: "preference", origin, prompt: [user(prompt)], chosen, rejected };
 }
@@ -45,6 +57,20 @@ function promptRecord(content: string): PromptRecord {
 const mask = (text: string) => [...text].map((character) => character === "#");
 
 describe("encodeDemonstrations", () => {
+  test("encodes plain text without the chat template: start token, prompt, answer, end of turn", async () => {
+    const encoded = await encodeDemonstrations([plain("a", "b"), plain("", "cd")], encoder, { maxSeqLen: 12, lossOn: "answer" });
+    expect(encoded.samples).toEqual([
+      { tokens: [START, a, b, 0], lossMask: mask("..##") },
+      { tokens: [START, c, d, 0], lossMask: mask(".###") },
+    ]);
+  });
+
+  test("has no loss on the first token where plain text gets no start token: nothing predicts it", async () => {
+    const withoutStart: ConversationEncoder = Object.assign(new CharacterEncoder(), { encode: async (text: string) => codes(text) });
+    const encoded = await encodeDemonstrations([plain("", "cd")], withoutStart, { maxSeqLen: 12, lossOn: "answer" });
+    expect(encoded.samples).toEqual([{ tokens: [c, d, 0], lossMask: mask(".##") }]);
+  });
+
   const dialogue = [user("a"), assistant("b"), user("c")];
   // user a end, assistant b end, user c end, assistant d end
   const tokens = [2, a, 0, 3, b, 0, 2, c, 0, 3, d, 0];
@@ -116,6 +142,11 @@ describe("encodePreferences", () => {
 });
 
 describe("encodePrompts", () => {
+  test("encodes plain text as it is", async () => {
+    const { samples } = await encodePrompts([{ kind: "prompt", origin, prompt: "ab" }], encoder, { maxPromptLen: 10 });
+    expect(samples).toEqual([{ tokens: [START, a, b], text: "ab" }]);
+  });
+
   test("ends where the answer begins, with the last user message as text", async () => {
     const { samples } = await encodePrompts([promptRecord("a")], encoder, { maxPromptLen: 10 });
     expect(samples).toEqual([{ tokens: [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, 0, 3], text: "a" }]);
