@@ -1,0 +1,11 @@
+/** One record of a data file, before its fields are looked at. */
+export interface RawRecord {
+  /** What JSON could hold: numbers, strings, booleans, null, arrays and objects. */
+  readonly value: unknown;
+  /** The line on which the record begins in a text file, the number of the record in a binary one; both from 1. */
+  readonly line: number;
+  readonly path: string;
+}
+
+/** Reads the records of one file of a certain format, in order, without holding the file. */
+export type Reader = (path: string, signal?: AbortSignal) => AsyncIterable<RawRecord>;
