@@ -1,5 +1,7 @@
 import { ConfigError } from "../errors.ts";
 import { decodeUtf8, readBytes, reasonOf } from "./files/bytes.ts";
+import type { ReadOptions } from "./files/raw-record.ts";
+import { type Origin, RecordError } from "./records.ts";
 
 /** One JSON value of a JSONL file and the line it stands on, counted from 1 with blank lines included. */
 export interface JsonLine {
@@ -17,15 +19,15 @@ const MAX_LINE_BYTES = 1 << 28;
  * @throws {ConfigError} for a file that is missing, unreadable, a folder, empty or damaged, and with `file:line` for a line
  *   that is not UTF-8 or not JSON
  */
-export async function* readJsonl(path: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<JsonLine> {
+export async function* readJsonl(path: string, options: ReadOptions = {}): AsyncGenerator<JsonLine> {
   let line = 0;
   let isEmpty = true;
   for await (const bytes of splitLines(readBytes(path, options.signal), path)) {
     line++;
-    const text = decodeUtf8(bytes, `${path}:${line}`);
-    if (text.trim() === "") continue;
+    if (isBlank(bytes)) continue;
     isEmpty = false;
-    yield { value: parseLine(text, `${path}:${line}`), line };
+    const value = tolerant(() => parseLine(bytes, { path, line }), options.onBadRecord);
+    if (value !== undefined) yield { value, line };
   }
   if (isEmpty) {
     throw new ConfigError(`${path}: expected at least one record, found ${line === 0 ? "an empty file" : "only blank lines"}; ` +
@@ -33,11 +35,37 @@ export async function* readJsonl(path: string, options: { readonly signal?: Abor
   }
 }
 
-function parseLine(text: string, where: string): unknown {
+/** What `read` gives, or nothing where a record is bad and `onBadRecord` takes its error. */
+export function tolerant(read: () => unknown, onBadRecord: ReadOptions["onBadRecord"]): unknown {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof RecordError) || onBadRecord === undefined) throw error;
+    onBadRecord(error);
+    return undefined;
+  }
+}
+
+/** The text of a record. @throws {RecordError} if it is not UTF-8 */
+export function decodeRecord(bytes: Buffer, origin: Origin): string {
+  try {
+    return decodeUtf8(bytes, `${origin.path}:${origin.line}`);
+  } catch (cause) {
+    if (!(cause instanceof ConfigError)) throw cause;
+    throw new RecordError(origin, undefined, cause.message.slice(`${origin.path}:${origin.line}: `.length), { cause });
+  }
+}
+
+function isBlank(bytes: Buffer): boolean {
+  return bytes.every((byte) => byte === 32 || (byte >= 9 && byte <= 13));
+}
+
+function parseLine(bytes: Buffer, origin: Origin): unknown {
+  const text = decodeRecord(bytes, origin);
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new ConfigError(`${where}: expected one JSON object on the line, found: ${reasonOf(cause)}; ` +
+    throw new RecordError(origin, undefined, `expected one JSON object on the line, found: ${reasonOf(cause)}; ` +
       "write each record on a line of its own (JSONL)", { cause });
   }
 }

@@ -2,7 +2,7 @@ import * as zlib from "node:zlib";
 import { ConfigError } from "../../errors.ts";
 import { openFile, reasonOf } from "./bytes.ts";
 import { plainValue } from "./plain-value.ts";
-import type { RawRecord } from "./raw-record.ts";
+import type { RawRecord, ReadOptions } from "./raw-record.ts";
 
 /**
  * The rows of an Arrow IPC file or stream, a record batch at a time, as Hugging Face `datasets` writes them; buffers may be plain
@@ -10,7 +10,7 @@ import type { RawRecord } from "./raw-record.ts";
  *
  * @throws {ConfigError} for a file that is damaged, truncated or empty, and where the optional package apache-arrow is not installed
  */
-export async function* readArrow(path: string, signal?: AbortSignal): AsyncGenerator<RawRecord> {
+export async function* readArrow(path: string, { signal }: ReadOptions = {}): AsyncGenerator<RawRecord> {
   const arrow = await loadArrow(path);
   const handle = await openFile(path);
   let line = 0;

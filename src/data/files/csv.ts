@@ -13,7 +13,7 @@ import type { Reader } from "./raw-record.ts";
  *   a header with empty or repeated names
  */
 export function tableReader(delimiter: "," | "\t"): Reader {
-  return async function* readTable(path, signal) {
+  return async function* readTable(path, { signal } = {}) {
     const parser = parse({
       bom: true, delimiter, info: true, skip_empty_lines: true, max_record_size: 1 << 28,
       columns: (names: string[]) => checkHeader(path, names),

@@ -1,7 +1,8 @@
 import { ConfigError } from "../../errors.ts";
-import { readJsonl } from "../jsonl.ts";
-import { decodeUtf8, readBytes, reasonOf } from "./bytes.ts";
-import type { RawRecord } from "./raw-record.ts";
+import { decodeRecord, readJsonl, tolerant } from "../jsonl.ts";
+import { type Origin, RecordError } from "../records.ts";
+import { readBytes, reasonOf } from "./bytes.ts";
+import type { RawRecord, ReadOptions } from "./raw-record.ts";
 
 const advice = "write an array of records, or one record per line (JSONL)";
 
@@ -19,14 +20,18 @@ const [newline, quote, comma, openList, backslash, closeList, openObject, closeO
  *
  * @throws {ConfigError} with `file:line` for what is not JSON, and for a file without an array or with several
  */
-export async function* readJson(path: string, signal?: AbortSignal): AsyncGenerator<RawRecord> {
+export async function* readJson(path: string, options: ReadOptions = {}): AsyncGenerator<RawRecord> {
+  const { signal, onBadRecord } = options;
   if (await isJsonLines(path, signal)) {
-    for await (const { value, line } of readJsonl(path, signal && { signal })) yield { value, line, path };
+    for await (const { value, line } of readJsonl(path, options)) yield { value, line, path };
     return;
   }
   const splitter = new ElementSplitter(path);
   for await (const chunk of readBytes(path, signal)) {
-    for (const { bytes, line } of splitter.push(chunk)) yield { value: parseElement(bytes, `${path}:${line}`), line, path };
+    for (const { bytes, line } of splitter.push(chunk)) {
+      const value = tolerant(() => parseElement(bytes, { path, line }), onBadRecord);
+      if (value !== undefined) yield { value, line, path };
+    }
   }
   splitter.finish();
 }
@@ -58,13 +63,13 @@ function parsed(text: string): object | undefined {
   }
 }
 
-function parseElement(bytes: Buffer, where: string): unknown {
-  const text = decodeUtf8(bytes, where);
+function parseElement(bytes: Buffer, origin: Origin): unknown {
+  const text = decodeRecord(bytes, origin);
   try {
     return JSON.parse(text);
   } catch (cause) {
     const found = text.trim() === "" ? "nothing between two commas" : reasonOf(cause);
-    throw new ConfigError(`${where}: expected one JSON value, found: ${found}; ${advice}`, { cause });
+    throw new RecordError(origin, undefined, `expected one JSON value, found: ${found}; ${advice}`, { cause });
   }
 }
 

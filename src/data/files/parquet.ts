@@ -4,7 +4,7 @@ import { compressors } from "hyparquet-compressors";
 import { ConfigError } from "../../errors.ts";
 import { openFile, reasonOf } from "./bytes.ts";
 import { plainValue } from "./plain-value.ts";
-import type { RawRecord } from "./raw-record.ts";
+import type { RawRecord, ReadOptions } from "./raw-record.ts";
 
 /** Rows decoded at a time: a row group may be most of the file. */
 const SLICE_ROWS = 10_000;
@@ -15,7 +15,7 @@ const SLICE_ROWS = 10_000;
  *
  * @throws {ConfigError} for a file that is damaged, truncated or empty
  */
-export async function* readParquet(path: string, signal?: AbortSignal): AsyncGenerator<RawRecord> {
+export async function* readParquet(path: string, { signal }: ReadOptions = {}): AsyncGenerator<RawRecord> {
   const handle = await openFile(path);
   try {
     const file = asyncBuffer(handle, (await handle.stat()).size);

@@ -7,7 +7,7 @@ import { compressionOf, firstBytes, reasonOf } from "./bytes.ts";
 import { tableReader } from "./csv.ts";
 import { readJson } from "./json.ts";
 import { readParquet } from "./parquet.ts";
-import type { RawRecord, Reader } from "./raw-record.ts";
+import type { RawRecord, Reader, ReadOptions } from "./raw-record.ts";
 
 export type { RawRecord } from "./raw-record.ts";
 
@@ -34,9 +34,9 @@ const METADATA = ["dataset_info.json", "dataset_infos.json", "dataset_dict.json"
  *
  * @throws {ConfigError} with the file, and the line or number of the record where it is one, for what cannot be read
  */
-export async function* readFile(path: string, options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<RawRecord> {
+export async function* readFile(path: string, options: ReadOptions = {}): AsyncGenerator<RawRecord> {
   const reader = readerFor(path, await firstBytes(path, 8));
-  yield* reader(path, options.signal);
+  yield* reader(path, options);
 }
 
 /**
@@ -64,8 +64,8 @@ export function dataFiles(path: string): string[] {
   return files.map((name) => join(path, name));
 }
 
-async function* readLines(path: string, signal?: AbortSignal): AsyncGenerator<RawRecord> {
-  for await (const { value, line } of readJsonl(path, signal && { signal })) yield { value, line, path };
+async function* readLines(path: string, options?: ReadOptions): AsyncGenerator<RawRecord> {
+  for await (const { value, line } of readJsonl(path, options)) yield { value, line, path };
 }
 
 function readerFor(path: string, head: Buffer): Reader {
