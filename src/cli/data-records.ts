@@ -1,0 +1,83 @@
+import { dataFiles, readFile } from "../data/files/read.ts";
+import { type DataRecord, RecordError, type SkippedRecord } from "../data/records.ts";
+import { parseMappingFlag } from "../data/sources/mapping.ts";
+import { namedDataset } from "../data/sources/named/registry.ts";
+import { shapeOf } from "../data/sources/parse-record.ts";
+import { isObject } from "../data/sources/row.ts";
+import { type DataSource, recordReader } from "../data/sources/source.ts";
+import { ConfigError } from "../errors.ts";
+
+/** One record of a data file, or what is wrong with it. */
+export interface ReadRecord {
+  /** The value in the file; undefined where it cannot be read. */
+  readonly value: unknown;
+  readonly line: number;
+  readonly path: string;
+  /** How the record is written: its shape, its mapping, or the data set whose format it has. */
+  readonly shape: string;
+  readonly result: DataRecord | SkippedRecord | RecordError;
+}
+
+/** Settings that say how records are read. */
+export interface SourceSettings {
+  readonly dataFields: string | undefined;
+  readonly dataFormat: string | undefined;
+}
+
+/** The sources that paths and flags describe. @throws {ConfigError} for a mapping that is malformed */
+export function sourcesOf(paths: readonly string[], { dataFields, dataFormat }: SourceSettings): DataSource[] {
+  const fields = dataFields === undefined ? undefined : inFlag("--data-fields", () => parseMappingFlag(dataFields));
+  return paths.map((path) => ({
+    path, ...(fields === undefined ? {} : { fields }), ...(dataFormat === undefined ? {} : { format: dataFormat }),
+  }));
+}
+
+/**
+ * Every record of a source, in order, one at a time. What is wrong with a record is its result; reading goes on.
+ *
+ * @param onBadFile takes the error of a file whose rest cannot be read; the next file follows
+ */
+export async function* readSource(source: DataSource, onBadFile: (path: string, error: ConfigError) => void): AsyncGenerator<ReadRecord> {
+  const read = recordReader(source);
+  const shapeName = source.fields !== undefined ? "field mapping" : (source.format ?? formatOf(source.path));
+  for (const path of dataFiles(source.path)) {
+    const unreadable: RecordError[] = [];
+    const bad = (error: RecordError): ReadRecord =>
+      ({ value: undefined, line: error.origin.line, path, shape: "unreadable", result: error });
+    try {
+      for await (const { value, line } of readFile(path, { onBadRecord: (error) => unreadable.push(error) })) {
+        for (const error of unreadable.splice(0)) yield bad(error);
+        const shape = shapeName ?? (isObject(value) ? shapeOf(value) : undefined) ?? "unknown";
+        yield { value, line, path, shape, result: recordOrError(() => read(value, { path, line })) };
+      }
+      for (const error of unreadable.splice(0)) yield bad(error);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      for (const other of unreadable.splice(0)) yield bad(other);
+      onBadFile(path, error);
+    }
+  }
+}
+
+function formatOf(path: string): string | undefined {
+  const dataset = namedDataset(path);
+  return dataset?.read === undefined ? undefined : dataset.id;
+}
+
+function recordOrError(read: () => DataRecord | SkippedRecord): DataRecord | SkippedRecord | RecordError {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof RecordError) return error;
+    throw error;
+  }
+}
+
+function inFlag<T>(flag: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    if (!(cause instanceof ConfigError)) throw cause;
+    throw new ConfigError(`${flag}: ${cause.message}`, { cause });
+  }
+}
