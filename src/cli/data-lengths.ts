@@ -116,7 +116,7 @@ export function histogram(lengths: readonly number[], options: { columns: number
   return counts.map((count, i) => {
     const eighths = Math.round((count / most) * room * 8);
     const bar = "\u2588".repeat(Math.floor(eighths / 8)) + BLOCKS[eighths % 8];
-    const isOver = limit !== undefined && i * width >= limit; // the limit itself still fits
+    const isOver = limit !== undefined && i * width >= limit && (i + 1) * width - 1 > limit; // the limit itself still fits
     return `  ${labels[i]!.padStart(labelWidth)}  ${paint(isOver ? "red" : "green", bar)} ${percent(count, lengths.length)}`;
   });
 }

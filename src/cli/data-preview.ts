@@ -171,7 +171,7 @@ class Page {
       const heldOut = evalData === undefined ? Math.min(evalSize ?? defaultEvalSize, usable) : evaluation.usable;
       const train = evalData === undefined ? usable - heldOut : usable;
       const stops = refused === 0 ? [] : [usable === 0 ? `${step} cannot use this data: ${NEEDS[step]}`
-        : `${step} would stop at the ${formatNumber(refused)} refused: malformed, or without what it needs (${NEEDS[step]})`];
+        : `${step} would stop at the ${formatNumber(refused)} refused; it needs ${NEEDS[step]}`];
       return { cells: [step, ...[share, skipped, refused, heldOut, train].map(formatNumber)], stops };
     });
     this.#write();
@@ -207,7 +207,7 @@ class Page {
 
   async samples(scans: readonly Scan[], chosen: Reservoir, tokenizer: Tokenizer | undefined): Promise<void> {
     const { limit, model } = this.#config;
-    const records = [...scans.flatMap(({ first }) => first), ...chosen.records];
+    const records = [...new Set([...scans.flatMap(({ first }) => first), ...chosen.records])]; // the choice holds some of the first too
     const step = this.#config.step ?? stepNames.find((name) => records.some((record) => serves(record, name)));
     const shown = step === undefined ? [] : records.filter((record) => serves(record, step)).slice(0, limit);
     if (step === undefined || limit === 0) return;

@@ -6,6 +6,8 @@ import { shapeOf } from "../data/sources/parse-record.ts";
 import { isObject } from "../data/sources/row.ts";
 import { type DataSource, recordReader } from "../data/sources/source.ts";
 import { ConfigError } from "../errors.ts";
+import { formatNumber } from "../metrics/format.ts";
+import { visible } from "./terminal-text.ts";
 
 /** One record of a data file, or what is wrong with it. */
 export interface ReadRecord {
@@ -40,6 +42,7 @@ export function sourcesOf(paths: readonly string[], { dataFields, dataFormat }: 
 export async function* readSource(source: DataSource, onBadFile: (path: string, error: ConfigError) => void): AsyncGenerator<ReadRecord> {
   const read = recordReader(source);
   const shapeName = source.fields !== undefined ? "field mapping" : (source.format ?? formatOf(source.path));
+  let count = 0;
   for (const path of dataFiles(source.path)) {
     const unreadable: RecordError[] = [];
     const bad = (error: RecordError): ReadRecord =>
@@ -47,6 +50,7 @@ export async function* readSource(source: DataSource, onBadFile: (path: string, 
     try {
       for await (const { value, line } of readFile(path, { onBadRecord: (error) => unreadable.push(error) })) {
         for (const error of unreadable.splice(0)) yield bad(error);
+        if (++count % PROGRESS_EVERY === 0) showProgress(`${source.path}: ${formatNumber(count)} records`);
         const shape = shapeName ?? (isObject(value) ? shapeOf(value) : undefined) ?? "unknown";
         yield { value, line, path, shape, result: recordOrError(() => read(value, { path, line })) };
       }
@@ -57,6 +61,14 @@ export async function* readSource(source: DataSource, onBadFile: (path: string, 
       onBadFile(path, error);
     }
   }
+  if (count >= PROGRESS_EVERY) showProgress("");
+}
+
+const PROGRESS_EVERY = 50_000;
+
+/** A line on the terminal that the next one replaces; nothing where standard error is no terminal. */
+function showProgress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${visible(text)}`);
 }
 
 function formatOf(path: string): string | undefined {
