@@ -23,7 +23,8 @@ function roleProblem(prompt: readonly Message[]): Problem | undefined {
   const number = index + 1 + (prompt.length - turns.length);
   return {
     field: "prompt",
-    problem: `expected user and assistant in turn after an optional system message, found role "${turns[index]?.role}" in message ${number}; ` +
+    problem: "expected user and assistant in turn after an optional system message, " +
+      `found role "${turns[index]?.role}" in message ${number}; ` +
       `put the messages in order or remove the record (roles: ${prompt.map(({ role }) => role).join(", ")})`,
   };
 }

@@ -27,7 +27,8 @@ export async function tokenLengths(records: readonly DataRecord[], step: StepNam
   const noLimit = { maxSeqLen: Infinity, maxPromptLen: Infinity };
   switch (step) {
     case "sft": {
-      const { samples } = await encodeDemonstrations(records.map((record) => recordForStep(record, step)), tokenizer, { ...noLimit, lossOn: "answer" });
+      const demonstrations = records.map((record) => recordForStep(record, step));
+      const { samples } = await encodeDemonstrations(demonstrations, tokenizer, { ...noLimit, lossOn: "answer" });
       return samples.map(({ tokens }) => tokens.length);
     }
     case "reward": {
@@ -44,7 +45,8 @@ export async function tokenLengths(records: readonly DataRecord[], step: StepNam
 
 /** Length in characters of a record's texts. */
 export function characterLength(record: DataRecord): number {
-  const prompt = typeof record.prompt === "string" ? record.prompt.length : record.prompt.reduce((sum, { content }) => sum + content.length, 0);
+  const texts = typeof record.prompt === "string" ? [record.prompt] : record.prompt.map(({ content }) => content);
+  const prompt = texts.reduce((sum, text) => sum + text.length, 0);
   if (record.kind === "prompt") return prompt;
   return prompt + (record.kind === "demonstration" ? record.answer.length : Math.max(record.chosen.length, record.rejected.length));
 }

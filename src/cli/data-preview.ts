@@ -214,8 +214,9 @@ class Page {
     if (shown.length === 0) throw new ConfigError(`--step ${step}: expected records that ${step} can use, found none; leave --step out`);
     const style = { columns: this.#columns, paint: this.#paint, showsColor: showsColor(this.#output) };
     this.#write();
-    const learned = style.showsColor ? "green is learned" : "{+ +} is learned";
-    const legend = { sft: learned, reward: style.showsColor ? "chosen in green, rejected in red" : "answers in {+ +}", ppo: "prompts" }[step];
+    const marks = { sft: "{+ +} is learned", reward: "answers in {+ +}", ppo: "prompts" };
+    const colors = { sft: "green is learned", reward: "chosen in green, rejected in red", ppo: "prompts" };
+    const legend = (style.showsColor ? colors : marks)[step];
     this.#title(`Samples for ${step}${model === undefined ? " (--model shows tokens)" : ` (${legend})`}`);
     for (const record of shown) {
       const lines = tokenizer === undefined ? textSample(record, style) : await tokenSample(record, step, tokenizer, style);

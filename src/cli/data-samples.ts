@@ -25,23 +25,28 @@ export async function tokenSample(record: DataRecord, step: StepName, tokenizer:
       const { samples: [sample] } = await encodeDemonstrations([recordForStep(record, step)], tokenizer, { ...limits, lossOn: "answer" });
       if (sample === undefined) return [];
       const numLearned = sample.lossMask.filter(Boolean).length;
-      return [...title(`${sample.tokens.length} tokens, ${numLearned} learned`), ...tokenLines(sample.tokens, sample.lossMask, tokenizer, style)];
+      const text = tokenLines(sample.tokens, sample.lossMask, tokenizer, style);
+      return [...title(`${sample.tokens.length} tokens, ${numLearned} learned`), ...text];
     }
     case "reward": {
       const { samples: [pair] } = await encodePreferences([recordForStep(record, step)], tokenizer, limits);
       if (pair === undefined) return [];
-      const answer = (tokens: readonly number[], name: string): string[] =>
-        [`${INDENT}${style.paint("dim", `-- ${name}, ${tokens.length - pair.promptLength} tokens`)}`,
-          ...tokenLines(tokens, tokens.map((_, i) => i >= pair.promptLength), tokenizer, { ...style, learnedIn: name === "chosen" ? "green" : "red" }, pair.promptLength)];
+      const answer = (tokens: readonly number[], name: string, learnedIn: "green" | "red"): string[] => {
+        const isAnswer = tokens.map((_, i) => i >= pair.promptLength);
+        const label = `-- ${name}, ${tokens.length - pair.promptLength} tokens`;
+        const text = tokenLines(tokens, isAnswer, tokenizer, { ...style, learnedIn }, pair.promptLength);
+        return [`${INDENT}${style.paint("dim", label)}`, ...text];
+      };
       return [
         ...title(`${pair.promptLength} tokens of prompt`),
         ...tokenLines(pair.chosen.slice(0, pair.promptLength), [], tokenizer, style),
-        ...answer(pair.chosen, "chosen"), ...answer(pair.rejected, "rejected"),
+        ...answer(pair.chosen, "chosen", "green"), ...answer(pair.rejected, "rejected", "red"),
       ];
     }
     case "ppo": {
       const { samples: [sample] } = await encodePrompts([recordForStep(record, step)], tokenizer, limits);
-      return sample === undefined ? [] : [...title(`${sample.tokens.length} tokens of prompt`), ...tokenLines(sample.tokens, [], tokenizer, style)];
+      if (sample === undefined) return [];
+      return [...title(`${sample.tokens.length} tokens of prompt`), ...tokenLines(sample.tokens, [], tokenizer, style)];
     }
     default: return step satisfies never;
   }
@@ -68,8 +73,9 @@ export function textSample(record: DataRecord, style: SampleStyle): string[] {
 
 /** Tokens from `start` on as text; where `isLearned` is true it is marked. */
 function tokenLines(
-  tokens: readonly number[], isLearned: readonly boolean[], tokenizer: Tokenizer, { columns, paint, showsColor, learnedIn = "green" }: SampleStyle, start = 0,
+  tokens: readonly number[], isLearned: readonly boolean[], tokenizer: Tokenizer, style: SampleStyle, start = 0,
 ): string[] {
+  const { columns, paint, showsColor, learnedIn = "green" } = style;
   const spans: Span[] = [];
   // Decoded up to each boundary rather than run by run: some decoders drop the blank before the first word.
   let decoded = tokenizer.decode(tokens.slice(0, start), { skipSpecialTokens: false });

@@ -1,7 +1,7 @@
 import { rmSync } from "node:fs";
 import { JsonlLog } from "../metrics/jsonl-log.ts";
 import { RecordError } from "../data/records.ts";
-import { ConfigError } from "../errors.ts";
+import type { ConfigError } from "../errors.ts";
 import { formatNumber } from "../metrics/format.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { problemOf } from "./data-checks.ts";
@@ -144,7 +144,8 @@ function print(output: TextOutput, config: ValidateConfig, { numTrain, numEval, 
     output.write(`${line}\n`);
   };
   const { count, reasons } = findings;
-  if (count > config.show) write(paint("dim", `     ${formatNumber(count - config.show)} more${config.report === undefined ? "; --report writes all to a file" : ""}`));
+  const advice = config.report === undefined ? "; --report writes all to a file" : "";
+  if (count > config.show) write(paint("dim", `     ${formatNumber(count - config.show)} more${advice}`));
   if (count > 0 && config.show > 0) write();
   write(paint("bold", "Records"));
   for (const line of shapes.lines(columns)) write(line);
@@ -158,5 +159,6 @@ function print(output: TextOutput, config: ValidateConfig, { numTrain, numEval, 
   }
   const held = config.evalData === undefined ? "" : ` and ${formatNumber(numEval)} held-out`;
   const verdict = count === 0 ? paint("green", "all good") : paint("red", `${formatNumber(count)} bad`);
-  write(`\n${formatNumber(numTrain)}${held} records: ${verdict}${config.report === undefined ? "" : `; every bad one is in ${config.report}`}`);
+  const report = config.report === undefined ? "" : `; every bad one is in ${config.report}`;
+  write(`\n${formatNumber(numTrain)}${held} records: ${verdict}${report}`);
 }

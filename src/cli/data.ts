@@ -5,7 +5,7 @@ import { previewFields, validateFields } from "./data-config.ts";
 export const dataPreviewCommand: CommandSpec = {
   name: "data preview",
   summary: "show what each training step makes of data",
-  description: "Shows samples with the tokens that are learned, their lengths, and how many each step gets. Reads everything in bounded memory.",
+  description: "Shows samples with the tokens that are learned, lengths, and what each step gets. Reads everything in bounded memory.",
   examples: [
     "tschat data preview --data pairs.jsonl",
     "tschat data preview --data pairs.jsonl --model SmolLM2-135M-Instruct.gguf --step reward --limit 5",
@@ -23,7 +23,7 @@ export const dataPreviewCommand: CommandSpec = {
 export const dataValidateCommand: CommandSpec = {
   name: "data validate",
   summary: "check every record of data files",
-  description: "Reads everything in bounded memory and lists every bad record with file, line, field and reason. The exit code is 1 if there is one.",
+  description: "Reads everything in bounded memory and lists bad records with file, line, field and reason. Exit code 1 if there is one.",
   examples: [
     "tschat data validate --data pairs.jsonl",
     "tschat data validate --data train.jsonl.gz --eval-data test.jsonl --report bad.jsonl",

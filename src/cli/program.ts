@@ -13,7 +13,8 @@ import { trainCommand } from "./train.ts";
 
 /** All commands, in the order of the help text. */
 export const commands = [
-  quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, dataPreviewCommand, dataValidateCommand, mergeCommand, chatCommand,
+  quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, dataPreviewCommand, dataValidateCommand,
+  mergeCommand, chatCommand,
 ];
 
 /** Runs one command line (without `node` and the script). Prints an error and gives its exit code instead of throwing. */

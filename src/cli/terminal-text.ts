@@ -28,7 +28,8 @@ export function painter(output: TextOutput): Paint {
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 // East Asian Wide and Fullwidth (Unicode TR11), and emoji.
 const wide = new RegExp(
-  "^(?:\\p{Emoji_Presentation}|.\\ufe0f|[\\u1100-\\u115f\\u2e80-\\u303e\\u3041-\\ua4cf\\uac00-\\ud7a3\\uf900-\\ufaff\\ufe30-\\ufe6f\\uff01-\\uff60\\uffe0-\\uffe6]" +
+  "^(?:\\p{Emoji_Presentation}|.\\ufe0f" +
+  "|[\\u1100-\\u115f\\u2e80-\\u303e\\u3041-\\ua4cf\\uac00-\\ud7a3\\uf900-\\ufaff\\ufe30-\\ufe6f\\uff01-\\uff60\\uffe0-\\uffe6]" +
   "|[\\u{20000}-\\u{3fffd}])", "u",
 );
 
@@ -41,7 +42,7 @@ export function widthOf(text: string): number {
 
 /** `text` with its control characters written out: a data file must not move the cursor. Line breaks and tabs stay if asked for. */
 export function visible(text: string, keepsLines = false): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (character) => {
+  return text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
     if (keepsLines && character === "\n") return character;
     if (character === "\n") return "\\n";
     if (character === "\t") return keepsLines ? "    " : "\\t";

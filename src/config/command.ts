@@ -1,4 +1,4 @@
-import { Argument, Command, CommanderError, Option } from "commander";
+import { Argument, Command, CommanderError, Help, Option } from "commander";
 import { ConfigError } from "../errors.ts";
 import type { Field, Fields } from "./fields.ts";
 import { didYouMean, flagOf, kebab, nearest } from "./names.ts";
@@ -51,6 +51,15 @@ export async function runProgram(spec: ProgramSpec, argv: readonly string[]): Pr
     .helpOption("-h, --help", "print this help")
     .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", `\nExample:\n  ${spec.example}\n\n${spec.epilogue}`);
+  // The commands of a group stand in the list with both words.
+  const plain = new Help();
+  program.configureHelp({
+    visibleCommands: (shown) => plain.visibleCommands(shown).flatMap((each) => (each.commands.length > 0 ? each.commands : [each])),
+    subcommandTerm: (each) => {
+      const group = each.parent === null || each.parent === program ? "" : `${each.parent.name()} `;
+      return group + plain.subcommandTerm(each);
+    },
+  });
   quiet(program);
   for (const command of spec.commands) {
     const [first = "", second] = command.name.split(" ");

@@ -20,7 +20,8 @@ async function run(files: Readonly<Record<string, string | Uint8Array>>, given: 
   const data = (given.data ?? [Object.keys(files)[0] ?? ""]).map((name) => join(folder, name));
   const evalData = given.evalData === undefined ? {} : { evalData: join(folder, given.evalData) };
   const output = new KeptOutput();
-  const code = await validate(completeConfig({ name: "data validate", fields: validateFields }, { ...given, report, data, ...evalData }), output);
+  const code = await validate(completeConfig({ name: "data validate", fields: validateFields }, { ...given, report, data, ...evalData }),
+    output);
   const found = readFileSync(report, "utf8").split("\n").filter((line) => line !== "")
     .map((line) => JSON.parse(line) as { file: string; line?: number; field?: string; reason: string });
   return { code, folder, text: output.text.replaceAll(`${folder}/`, ""), found };
@@ -34,30 +35,39 @@ const good = { prompt: "2 + 2?", chosen: "4", rejected: "5" };
 describe("a bad record", () => {
   const talk = (...messages: unknown[]) => ({ messages });
   test.each<[string, string, string | undefined, RegExp]>([
-    ["half a line", '{"prompt": "a", "chosen":', undefined, /^expected one JSON object on the line, found: .+; write each record on a line/],
+    ["half a line", '{"prompt": "a", "chosen":', undefined,
+      /^expected one JSON object on the line, found: .+; write each record on a line/],
     ["a Python literal", "{'prompt': 'a'}", undefined, /^expected one JSON object on the line, found: .+; write each record on a line/],
     ["bytes that are no UTF-8", "\u0000latin1", undefined, /^expected UTF-8 text, found other bytes; convert the file to UTF-8$/],
     ["a list", '["a", "b"]', undefined, /^expected one JSON object, found a list; write one record per line \(JSONL\)$/],
     ["text", '"a"', undefined, /^expected one JSON object, found text; write one record per line/],
     ["null", "null", undefined, /^expected one JSON object, found nothing; write one record per line/],
     ["no fields", "{}", undefined, /^expected a known record shape, found no fields; write "prompt" with/],
-    ["unknown fields", jsonl({ question: "a", answer: "b" }), undefined, /found the fields "question", "answer"; .* --data-fields prompt=question,/],
+    ["unknown fields", jsonl({ question: "a", answer: "b" }), undefined,
+      /found the fields "question", "answer"; .* --data-fields prompt=question,/],
     ["half a pair", jsonl({ prompt: "a", rejected: "b" }), "chosen", /^expected the preferred answer, found nothing; add it$/],
-    ["a blank prompt", jsonl({ prompt: " \n", completion: "b" }), "prompt", /^expected text, found blank text; write it or remove the record$/],
-    ["an empty answer", jsonl({ prompt: "a", chosen: "b", rejected: "" }), "rejected", /^expected text, found blank text; write it or remove/],
-    ["a number as answer", jsonl({ prompt: "a", completion: 4 }), "completion", /^expected text, found a number; write it or remove the record$/],
-    ["equal answers", jsonl({ prompt: "a", chosen: "b", rejected: "b" }), "rejected", /^expected another answer than the chosen one, found the same; remove/],
+    ["a blank prompt", jsonl({ prompt: " \n", completion: "b" }), "prompt",
+      /^expected text, found blank text; write it or remove the record$/],
+    ["an empty answer", jsonl({ prompt: "a", chosen: "b", rejected: "" }), "rejected",
+      /^expected text, found blank text; write it or remove/],
+    ["a number as answer", jsonl({ prompt: "a", completion: 4 }), "completion",
+      /^expected text, found a number; write it or remove the record$/],
+    ["equal answers", jsonl({ prompt: "a", chosen: "b", rejected: "b" }), "rejected",
+      /^expected another answer than the chosen one, found the same; remove/],
     ["no messages", jsonl(talk()), "messages", /^expected a list of messages, found an empty list; write \[\{"role": "user"/],
     ["a message that is text", jsonl(talk("a")), "messages[0]", /^expected an object, found text; write one object per message$/],
     ["an unknown role", jsonl(talk(user("a"), { role: "bot", content: "b" })), "messages[1].role",
       /^expected one of system, user, assistant, found "bot"; correct it, remove the record, or map it/],
     ["no role", jsonl(talk({ content: "a" })), "messages[0].role", /^expected one of system, user, assistant, found nothing; correct it/],
     ["no content", jsonl(talk({ role: "user" })), "messages[0].content", /^expected text, found nothing; write it or remove the record$/],
-    ["an image", jsonl(talk(user([{ type: "image_url" }]))), "messages[0].content[0]", /^expected a part with "type": "text", found one with "type": "image_url"; /],
-    ["an answer without question", jsonl(talk(assistant("a"))), "messages", /^expected an end with a user message, .*, found an end with roles assistant; /],
+    ["an image", jsonl(talk(user([{ type: "image_url" }]))), "messages[0].content[0]",
+      /^expected a part with "type": "text", found one with "type": "image_url"; /],
+    ["an answer without question", jsonl(talk(assistant("a"))), "messages",
+      /^expected an end with a user message, .*, found an end with roles assistant; /],
     ["two questions in turn", jsonl(talk(user("a"), user("b"), assistant("c"))), "prompt",
       /^expected user and assistant in turn .*, found role "user" in message 2; put the messages in order .* \(roles: user, user\)$/],
-    ["a system message in the middle", jsonl(talk(user("a"), assistant("b"), { role: "system", content: "c" }, user("d"), assistant("e"))), "prompt",
+    ["a system message in the middle", jsonl(talk(user("a"), assistant("b"), { role: "system", content: "c" }, user("d"), assistant("e"))),
+      "prompt",
       /, found role "system" in message 3; /],
     ["a speaker that is unknown", jsonl({ conversations: [{ from: "bot", value: "a" }] }), "conversations[0].from",
       /^expected one of system, user, assistant, human, gpt, found "bot"; /],
@@ -65,16 +75,21 @@ describe("a bad record", () => {
       /^expected the last message to be the user's, found one with role "assistant"; move the answer into its own field$/],
     ["an answer of two turns", jsonl({ prompt: "a", completion: [assistant("b"), user("c")] }), "completion",
       /^expected one assistant message, .*, found messages with roles assistant, user; put every message before the answer into "prompt"$/],
-    ["plain answers without prompt", jsonl({ chosen: "a", rejected: "b" }), "chosen", /^expected a whole conversation .*, found text; or put the question into/],
-    ["a system message of a list", jsonl({ system: [], prompt: "a" }), "system", /^expected text, found a list; write it or remove the record$/],
-    ["an Alpaca record without text", jsonl({ instruction: "a", output: " " }), "output", /^expected text, found blank text; write it or remove/],
+    ["plain answers without prompt", jsonl({ chosen: "a", rejected: "b" }), "chosen",
+      /^expected a whole conversation .*, found text; or put the question into/],
+    ["a system message of a list", jsonl({ system: [], prompt: "a" }), "system",
+      /^expected text, found a list; write it or remove the record$/],
+    ["an Alpaca record without text", jsonl({ instruction: "a", output: " " }), "output",
+      /^expected text, found blank text; write it or remove/],
   ])("is listed with file, line, field and reason: %s", async (_, line, field, reason) => {
     const content = Buffer.from(line.startsWith("\u0000") ? "" : line.endsWith("\n") ? line : `${line}\n`);
     const bad = line.startsWith("\u0000") ? Buffer.from([0x22, 0xe9, 0x22, 0x0a]) : content;
     // Between good ones: reading goes on.
-    const { code, found, folder, text } = await run({ "a.jsonl": Buffer.concat([Buffer.from(jsonl(good)), bad, Buffer.from(jsonl({ ...good, prompt: "?" }))]) });
+    const lines = Buffer.concat([Buffer.from(jsonl(good)), bad, Buffer.from(jsonl({ ...good, prompt: "?" }))]);
+    const { code, found, folder, text } = await run({ "a.jsonl": lines });
     expect(code).toBe(1);
-    expect(found).toEqual([{ file: join(folder, "a.jsonl"), line: 2, ...(field === undefined ? {} : { field }), reason: expect.stringMatching(reason) }]);
+    expect(found).toEqual([{ file: join(folder, "a.jsonl"), line: 2, ...(field === undefined ? {} : { field }),
+      reason: expect.stringMatching(reason) }]);
     expect(text).toContain("3 records: 1 bad");
     expect(text).toMatch(/^bad {2}a\.jsonl:2: /);
   });
@@ -83,7 +98,9 @@ describe("a bad record", () => {
     const lines = jsonl({ q: { text: "2?" }, a: "4" }, { q: {}, a: "4" }, { q: { text: "2?" }, a: 4 });
     const { found } = await run({ "a.jsonl": lines }, { dataFields: "prompt=q.text,completion=a" });
     expect(found).toMatchObject([
-      { line: 2, field: "q.text", reason: 'expected a value, found nothing: "q" is empty; correct the mapping prompt: "q.text", or write q.text? if it may be missing' },
+      { line: 2, field: "q.text",
+        reason: 'expected a value, found nothing: "q" is empty; ' +
+          'correct the mapping prompt: "q.text", or write q.text? if it may be missing' },
       { line: 3, field: "a", reason: "expected text, found a number; write it or remove the record" },
     ]);
   });
@@ -115,7 +132,8 @@ describe("tschat data validate", () => {
 
   test("counts prompts that repeat, within and between training and held-out data, without calling them bad", async () => {
     const a = jsonl({ prompt: "1" }, { prompt: "2" }, { prompt: "1" }, { prompt: "1" });
-    const { code, text } = await run({ "a.jsonl": a, "b.jsonl": jsonl({ prompt: "2" }, { prompt: "3" }, { prompt: "3" }) }, { evalData: "b.jsonl" });
+    const { code, text } = await run({ "a.jsonl": a, "b.jsonl": jsonl({ prompt: "2" }, { prompt: "3" }, { prompt: "3" }) },
+      { evalData: "b.jsonl" });
     expect(code).toBe(0);
     expect(text).toMatch(/2 {2}repeats: the same prompt occurs again in the training data\s+first: a\.jsonl:3/);
     expect(text).toMatch(/1 {2}repeats: the same prompt occurs again in the held-out data\s+first: b\.jsonl:3/);
@@ -161,7 +179,9 @@ describe("tschat data validate", () => {
   });
 
   test("refuses a path that is missing and a mapping that is wrong", async () => {
-    await expectConfigError(() => run({ "a.jsonl": "" }, { data: ["none.jsonl"] }), /none\.jsonl: expected a data file or a folder of them, found nothing/);
-    await expectConfigError(() => run({ "a.jsonl": "" }, { dataFields: "question" }), /^--data-fields: expected name=path, found "question"; /);
+    await expectConfigError(() => run({ "a.jsonl": "" }, { data: ["none.jsonl"] }),
+      /none\.jsonl: expected a data file or a folder of them, found nothing/);
+    await expectConfigError(() => run({ "a.jsonl": "" }, { dataFields: "question" }),
+      /^--data-fields: expected name=path, found "question"; /);
   });
 });

@@ -12,7 +12,8 @@ const letterFile = (letters: string) => tempJsonl([...letters].map((letter) => (
 /** The letters that `step` trains on, and those it evaluates on. */
 async function loadLetters(paths: string[], step: "sft" | "reward" | "dpo" | "ppo", options: DatasetOptions): Promise<[string, string]> {
   const { train, heldOut } = await loadDataset(paths, step, options);
-  const letters = (records: typeof train) => records.map(({ prompt: [first] }) => (typeof first === "object" ? first.content : "?")).join("");
+  const letter = ({ prompt: [first] }: (typeof train)[number]) => (typeof first === "object" ? first.content : "?");
+  const letters = (records: typeof train) => records.map(letter).join("");
   return [letters(train), letters(heldOut)];
 }
 

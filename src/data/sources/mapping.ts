@@ -92,7 +92,8 @@ function checkKeys(mapping: FieldMapping): void {
   if (isPair && !(has("answer_a") && has("answer_b") && has("a_wins"))) {
     throw new ConfigError("fields: expected answer_a, answer_b and a_wins together; they say which of two answers is chosen");
   }
-  for (const [one, other] of [["answer_a", "chosen"], ["completion", "chosen"], ["completion", "answer_a"], ["messages", "prompt"]] as const) {
+  const rivals = [["answer_a", "chosen"], ["completion", "chosen"], ["completion", "answer_a"], ["messages", "prompt"]] as const;
+  for (const [one, other] of rivals) {
     if (has(one) && has(other)) throw new ConfigError(`fields: "${one}" and "${other}" are for different shapes; leave one out`);
   }
   if (!["prompt", "messages", "text", "chosen", "answer_a"].some(has)) {
@@ -101,7 +102,8 @@ function checkKeys(mapping: FieldMapping): void {
 }
 
 function turnFormat(mapping: FieldMapping): TurnFormat {
-  const roles = Object.entries(mapping).filter(([key]) => key.startsWith(ROLE)).map(([key, role]) => [key.slice(ROLE.length), role] as const);
+  const roles = Object.entries(mapping).filter(([key]) => key.startsWith(ROLE))
+    .map(([key, role]) => [key.slice(ROLE.length), role] as const);
   for (const [name, role] of roles) {
     if (["system", "user", "assistant"].includes(role)) continue;
     throw new ConfigError(`fields: ${ROLE}${name}: expected system, user or assistant, found "${role}"`);

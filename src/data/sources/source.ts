@@ -60,7 +60,9 @@ export function parseDataSource(entry: unknown, label: string): DataSource {
   }
   const { path, format, fields, weight, steps } = entry;
   if (typeof path !== "string" || path === "") throw new ConfigError(`${label}.path: expected a path, found ${describe(path)}`);
-  if (format !== undefined && typeof format !== "string") throw new ConfigError(`${label}.format: expected text, found ${describe(format)}`);
+  if (format !== undefined && typeof format !== "string") {
+    throw new ConfigError(`${label}.format: expected text, found ${describe(format)}`);
+  }
   if (weight !== undefined && !(typeof weight === "number" && weight > 0 && Number.isFinite(weight))) {
     throw new ConfigError(`${label}.weight: expected a number above 0, found ${JSON.stringify(weight)}`);
   }
@@ -95,7 +97,8 @@ function flatFields(fields: unknown, label: string): Record<string, string> {
 function datasetOf(path: string, format: string | undefined): NamedDataset | undefined {
   const dataset = namedDataset(format ?? path);
   if (dataset !== undefined || format === undefined) return dataset;
-  throw new ConfigError(`${path}: format "${format}" is unknown; expected ${PARITY} or one of ${namedDatasets.map(({ id }) => id).join(", ")}`);
+  const known = namedDatasets.map(({ id }) => id).join(", ");
+  throw new ConfigError(`${path}: format "${format}" is unknown; expected ${PARITY} or one of ${known}`);
 }
 
 function readerOf(read: RowMapper): RecordReader {

@@ -123,7 +123,8 @@ describe("parseRecord", () => {
       { question: "a", answer: "b" }, 'expected a known record shape, found the fields "question", "answer"; ' +
         'the nearest shape is "prompt", "completion": map the fields with --data-fields prompt=question,completion=answer$'],
     ["a shape without a near one",
-      { foo: "a" }, 'expected a known record shape, found the fields "foo"; write "prompt" with .* or map the fields, such as --data-fields'],
+      { foo: "a" },
+      'expected a known record shape, found the fields "foo"; write "prompt" with .* or map the fields, such as --data-fields'],
     ["answers of unknown names", { question: "a", better: "b", worse: "c" },
       '.*the nearest shape is "prompt", "chosen", "rejected": .* --data-fields prompt=question,chosen=better,rejected=worse$'],
     ["nothing", { prompt: null }, "expected a known record shape, found no fields; "],
