@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { epochOrder, minibatches, trainingBatches } from "../../src/data/batches.ts";
-import { shuffleIndices } from "../../src/data/shuffle.ts";
+import { minibatches, shard, trainingBatches } from "../../src/data/batches.ts";
+import { epochOrder, shuffleIndices } from "../../src/data/shuffle.ts";
 import { expectConfigError } from "./expect-config-error.ts";
 
 describe("epochOrder", () => {

@@ -55,7 +55,7 @@ describe("encodeDemonstrations", () => {
     ["every token but the first", "last", "all", ".###########"],
   ] as const)("puts the loss on %s", async (_, trainedTurns, lossOn, lossMask) => {
     const encoded = await encodeDemonstrations([demonstration(dialogue, "d", trainedTurns)], encoder, { maxSeqLen: 12, lossOn });
-    expect(encoded).toEqual({ samples: [{ tokens, lossMask: mask(lossMask) }], dropped: {} });
+    expect(encoded).toEqual({ samples: [{ tokens, lossMask: mask(lossMask) }], dropped: {}, numTruncated: 0 });
   });
 
   test("drops and counts what is too long, and keeps what just fits", async () => {
@@ -68,8 +68,9 @@ describe("encodeDemonstrations", () => {
 
   test("cuts at the right when asked, but drops what would have no answer left", async () => {
     const records = [demonstration([user("a")], "bcd"), demonstration([user("aaa")], "bcd")];
-    const { samples, dropped } = await encodeDemonstrations(records, encoder, { maxSeqLen: 6, lossOn: "answer", truncate: true });
+    const { samples, dropped, numTruncated } = await encodeDemonstrations(records, encoder, { maxSeqLen: 6, lossOn: "answer", truncation: "right" });
     expect(samples).toEqual([{ tokens: [2, a, 0, 3, b, c], lossMask: mask("....##") }]);
+    expect(numTruncated).toBe(1);
     expect(dropped).toEqual({ "longer than maxSeqLen 6": 1 });
   });
 
@@ -96,7 +97,7 @@ describe("encodeDemonstrations", () => {
   });
 
   test("takes no records for no samples", async () => {
-    expect(await encodeDemonstrations([], encoder, { maxSeqLen: 6, lossOn: "answer" })).toEqual({ samples: [], dropped: {} });
+    expect(await encodeDemonstrations([], encoder, { maxSeqLen: 6, lossOn: "answer" })).toEqual({ samples: [], dropped: {}, numTruncated: 0 });
   });
 });
 
