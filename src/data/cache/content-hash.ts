@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { createReadStream, type BigIntStats } from "node:fs";
 import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { resolve, join } from "node:path";
@@ -24,7 +24,7 @@ export async function contentHash(path: string, folder: string): Promise<string>
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   const sha256 = hash.digest("hex");
-  const aside = `${note}.${process.pid}`;
+  const aside = `${note}.${randomUUID()}`;
   await writeFile(aside, JSON.stringify({ path: absolute, ...seen, sha256 }));
   await rename(aside, note);
   return sha256;
