@@ -34,12 +34,15 @@ export function sourceProblem(value: unknown): string {
   const index = value.findIndex((entry) => !sourceSchema.safeParse(entry).success);
   const entry: unknown = value[index];
   const where = `entry ${index + 1}`;
-  if (typeof entry !== "object" || entry === null || Array.isArray(entry)) return `${where}: expected ${expected}, got ${JSON.stringify(entry)}`;
+  if (typeof entry !== "object" || entry === null || Array.isArray(entry)) {
+    return `${where}: expected ${expected}, got ${JSON.stringify(entry)}`;
+  }
   const unknown = Object.keys(entry).find((key) => !Object.hasOwn(sourceKeys, key));
   if (unknown !== undefined) return `${where}: unknown key "${unknown}"${didYouMean(unknown, Object.keys(sourceKeys))}`;
   for (const [key, [schema, wanted]] of Object.entries(sourceKeys)) {
     const given = (entry as Record<string, unknown>)[key];
-    if (!schema.safeParse(given).success) return `${where}: ${key}: expected ${wanted}, got ${given === undefined ? "nothing" : JSON.stringify(given)}`;
+    if (schema.safeParse(given).success) continue;
+    return `${where}: ${key}: expected ${wanted}, got ${given === undefined ? "nothing" : JSON.stringify(given)}`;
   }
   return `${where}: expected ${expected}`;
 }

@@ -3,14 +3,15 @@ export { defaultCacheFolder, type TokenCache, tokenCacheFor } from "./cache/toke
 export { type Dataset, type DatasetOptions, type FileStatistics, loadDataset } from "./dataset.ts";
 export { type DrawnSet, drawnRows, epochCounts } from "./drawn-sets.ts";
 export {
-  type ConversationEncoder, type DemonstrationOptions, demonstrationEncoder, type Encoded, type EncodeOptions, type EncodeProgress,
-  type Encoding, encodeDemonstrations, encodePreferences, encodePrompts, type PreferenceOptions, type PreferencePair, type PromptOptions,
-  type PromptSample, preferenceEncoder, promptEncoder, type RecordEncoder, type SftSample,
+  type ConversationEncoder, type DemonstrationOptions, type Encoded, type EncodeOptions, type EncodeProgress, type Encoding,
+  encodeDemonstrations, encodePreferences, encodePrompts, type PreferenceOptions, type PreferencePair, type PromptOptions,
+  type PromptSample, type RecordEncoder, type SftSample,
 } from "./encode.ts";
 export { dataFiles, type RawRecord, readFile } from "./files/read.ts";
 export { type HeldOut, holdOut } from "./hold-out.ts";
 export { type JsonLine, readJsonl } from "./jsonl.ts";
 export { type PreparedData, type PrepareOptions, prepareData, type SourceStatistics, type StepSamples } from "./prepare.ts";
+export { demonstrationEncoder, preferenceEncoder, promptEncoder } from "./record-encoders.ts";
 export {
   type DataRecord, type Demonstration, type Origin, type Preference, type PromptRecord, type ReasonCounts, recordForStep,
   type SkippedRecord, type StepRecords,

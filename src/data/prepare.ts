@@ -154,7 +154,9 @@ function drawnSets<T>({ sources, offsets }: Blended<T>, numbers: Uint32Array): D
   const counts = epochCounts(rows.map(({ length }) => length), weights);
   return rows.map((own, i) => {
     const { path } = sources[i]!, count = counts[i]!;
-    if (own.length === 0 && count > 0) throw new ConfigError(`${path}: expected samples to draw with weight ${weights[i]}, found none left`);
+    if (own.length === 0 && count > 0) {
+      throw new ConfigError(`${path}: expected samples to draw with weight ${weights[i]}, found none left; leave the source out`);
+    }
     return { rows: Uint32Array.from(own), count };
   });
 }

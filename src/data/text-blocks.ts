@@ -26,7 +26,9 @@ export interface TextEncoder {
  */
 export async function* textBlocks(path: string, encoder: TextEncoder, options: TextBlockOptions): AsyncGenerator<number[]> {
   const { blockSize, batchSize = 1000 } = options;
-  if (!Number.isInteger(blockSize) || blockSize < 1) throw new RangeError(`blockSize: expected a whole number of at least 1, got ${blockSize}`);
+  if (!Number.isInteger(blockSize) || blockSize < 1) {
+    throw new RangeError(`blockSize: expected a whole number of at least 1, got ${blockSize}`);
+  }
   let batch: string[] = [];
   for (const file of dataFiles(path)) {
     for await (const { value, line } of readFile(file)) {
@@ -56,6 +58,6 @@ function textOf(value: unknown, where: string, field?: string): string {
   const name = field ?? ("text" in fields ? "text" : Object.keys(fields)[0]);
   const text = name === undefined ? undefined : fields[name];
   if (typeof text === "string") return text;
-  throw new ConfigError(`${where}: field "${name ?? "text"}": expected text, found ${text === undefined ? "nothing" : JSON.stringify(text)}; ` +
-    "name the field that holds it");
+  const found = text === undefined ? "nothing" : JSON.stringify(text);
+  throw new ConfigError(`${where}: field "${name ?? "text"}": expected text, found ${found}; name the field that holds it`);
 }

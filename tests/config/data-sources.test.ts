@@ -34,7 +34,7 @@ data:
     [[{ weight: 1 }], "entry 1: path: expected a file or folder, got nothing"],
     [[{ path: "a", weight: 0 }], "entry 1: weight: expected a number above 0, got 0"],
     [[{ path: "a", steps: ["sfr"] }], 'entry 1: steps: expected a list of sft, reward, dpo, ppo, got ["sfr"]'],
-    [[{ path: "a", fields: { prompt: 1 } }], 'entry 1: fields: expected names of fields, each with its place in the record, got {"prompt":1}'],
+    [[{ path: "a", fields: { a: 1 } }], 'entry 1: fields: expected names of fields, each with its place in the record, got {"a":1}'],
   ])("%j is refused, saying which entry and key", async (data, message) => {
     const error = await Promise.resolve().then(() => resolved({ data })).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ name: "ConfigError", code: "E_CONFIG", message: `--data: ${message}` });
@@ -45,16 +45,19 @@ describe("weights", () => {
   test("are read as several values or with commas", async () => {
     expect(resolved({ data: "a", weights: ["0.7", "3e-1"] }).weights).toEqual([0.7, 0.3]);
     expect(resolved({ data: "a", weights: ["0.7,0.3"] }).weights).toEqual([0.7, 0.3]);
-    await expectConfigError(() => resolved({ data: "a", weights: ["1", "x"] }), /^--weights: expected one or more numbers, each above 0, got \[1,"x"\]$/);
-    await expectConfigError(() => resolved({ data: "a", weights: ["0"] }), /^--weights: expected one or more numbers, each above 0, got \[0\]$/);
+    const expected = "^--weights: expected one or more numbers, each above 0, got";
+    await expectConfigError(() => resolved({ data: "a", weights: ["1", "x"] }), new RegExp(`${expected} \\[1,"x"\\]$`));
+    await expectConfigError(() => resolved({ data: "a", weights: ["0"] }), new RegExp(`${expected} \\[0\\]$`));
   });
 
   test("go to the sources in their order, one for each", async () => {
     expect(withWeights(["a", { path: "b", steps: ["sft"] }], [7, 3]))
       .toEqual([{ path: "a", weight: 7 }, { path: "b", steps: ["sft"], weight: 3 }]);
     expect(withWeights(["a"], undefined)).toEqual(["a"]);
-    await expectConfigError(() => withWeights(["a", "b"], [1]), /^--data-weights: expected a weight for each of the 2 sources of --data, got 1$/);
-    await expectConfigError(() => withWeights([{ path: "b", weight: 1 }], [1]), /^--data-weights: b has a weight in the settings file \(1\); /);
+    await expectConfigError(() => withWeights(["a", "b"], [1]),
+      /^--data-weights: expected a weight for each of the 2 sources of --data, got 1$/);
+    await expectConfigError(() => withWeights([{ path: "b", weight: 1 }], [1]),
+      /^--data-weights: b has a weight in the settings file \(1\); /);
   });
 
   test("are checked before anything is loaded", async () => {

@@ -68,7 +68,8 @@ describe("encodeDemonstrations", () => {
 
   test("cuts at the right when asked, but drops what would have no answer left", async () => {
     const records = [demonstration([user("a")], "bcd"), demonstration([user("aaa")], "bcd")];
-    const { samples, dropped, numTruncated } = await encodeDemonstrations(records, encoder, { maxSeqLen: 6, lossOn: "answer", truncation: "right" });
+    const options = { maxSeqLen: 6, lossOn: "answer", truncation: "right" } as const;
+    const { samples, dropped, numTruncated } = await encodeDemonstrations(records, encoder, options);
     expect(samples).toEqual([{ tokens: [2, a, 0, 3, b, c], lossMask: mask("....##") }]);
     expect(numTruncated).toBe(1);
     expect(dropped).toEqual({ "longer than maxSeqLen 6": 1 });
@@ -97,7 +98,8 @@ describe("encodeDemonstrations", () => {
   });
 
   test("takes no records for no samples", async () => {
-    expect(await encodeDemonstrations([], encoder, { maxSeqLen: 6, lossOn: "answer" })).toEqual({ samples: [], dropped: {}, numTruncated: 0 });
+    expect(await encodeDemonstrations([], encoder, { maxSeqLen: 6, lossOn: "answer" }))
+      .toEqual({ samples: [], dropped: {}, numTruncated: 0 });
   });
 });
 
@@ -171,7 +173,8 @@ describe("truncation", () => {
     // user x end assistant y end user abcd end assistant: 13 tokens; without the first turns 7
     expect((await encode("left", 12)).samples).toEqual([{ tokens: [2, a, b, c, d, 0, 3], text: "abcd" }]);
     expect((await encode("left", 5)).samples).toEqual([{ tokens: [2, c, d, 0, 3], text: "cd" }]);
-    expect((await encode("right", 12)).samples).toEqual([{ tokens: [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, b, c, 0, 3], text: "abc" }]);
+    const tokens = [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, b, c, 0, 3];
+    expect((await encode("right", 12)).samples).toEqual([{ tokens, text: "abc" }]);
     await expectConfigError(() => encode("right", 9), /^maxPromptLen 9: .*the shortest of 13 tokens; /);
   });
 

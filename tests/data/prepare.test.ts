@@ -3,10 +3,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { loadDataset } from "../../src/data/dataset.ts";
-import {
-  type ConversationEncoder, demonstrationEncoder, encodeDemonstrations, encodePreferences, encodePrompts, preferenceEncoder, promptEncoder,
-} from "../../src/data/encode.ts";
+import { type ConversationEncoder, encodeDemonstrations, encodePreferences, encodePrompts } from "../../src/data/encode.ts";
 import { type PreparedData, type PrepareOptions, prepareData } from "../../src/data/prepare.ts";
+import { demonstrationEncoder, preferenceEncoder, promptEncoder } from "../../src/data/record-encoders.ts";
 import { reportData } from "../../src/data/report.ts";
 import { type Samples, take } from "../../src/data/samples.ts";
 import { shuffleIndices } from "../../src/data/shuffle.ts";
@@ -147,8 +146,8 @@ describe("prepareData", () => {
     const sources = [{ path: letterFile("abXY"), weight: 3 }, { path: letterFile("cdefghijkl"), weight: 1 }];
     const { train, sets, epochSize, statistics } = await prepareLetters(sources);
     expect([train.length, epochSize]).toEqual([12, 12]); // 12 * 3/4 and 12 * 1/4
-    expect(sets?.map(({ count, rows }) => [count, take(train, Array.from(rows)).map(({ tokens }) => textOf(tokens)[0]).toSorted().join("")]))
-      .toEqual([[9, "ab"], [3, "cdefghijkl"]]);
+    const lettersAt = (rows: Uint32Array) => take(train, Array.from(rows)).map(({ tokens }) => textOf(tokens)[0]).toSorted().join("");
+    expect(sets?.map(({ count, rows }) => [count, lettersAt(rows)])).toEqual([[9, "ab"], [3, "cdefghijkl"]]);
     expect(statistics.map(({ drawn }) => drawn)).toEqual([{ numSamples: 2, perEpoch: 9 }, { numSamples: 10, perEpoch: 3 }]);
     const lines: string[] = [];
     reportData((line) => lines.push(line), "demonstrations", { train, sets, epochSize, statistics, heldOut: [] });
@@ -161,7 +160,7 @@ describe("prepareData", () => {
   test("refuses data of which nothing is left or short enough", async () => {
     await expectConfigError(() => prepareLetters([letterFile("XYZ")]), /^maxSeqLen 20: .* found 3, the shortest of 33 tokens; /);
     await expectConfigError(() => prepareLetters([letterFile("abc")], { split: "0,1,1" }), /^sft data: expected .* 3 lines\); add data/);
-    await expectConfigError(() => prepareLetters([letterFile("abc")], { heldOutShare: 1, heldOutPaths: ["x"] }), /^held-out data: expected eith/);
+    await expectConfigError(() => prepareLetters([letterFile("abc")], { heldOutShare: 1, heldOutPaths: ["x"] }), /^held-out data: expec/);
     await expectConfigError(() => prepareLetters([tempFile("{}\n")]), /data\.jsonl:1: /);
   });
 });

@@ -45,7 +45,8 @@ describe("textBlocks", () => {
   test("names the record that has no text", async () => {
     await expectConfigError(() => blocksOf([{ text: "a" }, { text: 3 }], { blockSize: 2 }),
       /data\.jsonl:2: field "text": expected text, found 3; name the field that holds it/);
-    await expectConfigError(() => blocksOf([{ text: "a" }], { blockSize: 2, field: "body" }), /:1: field "body": expected text, found nothing; /);
+    await expectConfigError(() => blocksOf([{ text: "a" }], { blockSize: 2, field: "body" }),
+      /:1: field "body": expected text, found nothing; /);
     await expect(blocksOf([], { blockSize: 0 })).rejects.toThrow(RangeError);
   });
 });

@@ -39,10 +39,11 @@ describe("shortenPrompt", () => {
   });
 
   test("keeps as much of a lone message as is accepted", async () => {
-    await fc.assert(fc.asyncProperty(fc.integer({ min: 2, max: 300 }), fc.nat(), fc.constantFrom("left", "right"), async (size, r, side) => {
+    const sides = fc.constantFrom<"left" | "right">("left", "right");
+    await fc.assert(fc.asyncProperty(fc.integer({ min: 2, max: 300 }), fc.nat(), sides, async (size, n, side) => {
       const text = Array.from({ length: size }, (_, i) => String.fromCharCode(97 + (i % 26))).join("");
-      const limit = r % size;
-      const shortened = await shortenPrompt([user(text)], side as "left" | "right", within(limit));
+      const limit = n % size;
+      const shortened = await shortenPrompt([user(text)], side, within(limit));
       const expected = side === "left" ? text.slice(size - limit) : text.slice(0, limit);
       expect(shortened).toEqual(limit === 0 ? undefined : [user(expected)]);
     }));

@@ -21,7 +21,7 @@ export interface TokenCache {
   readonly note: (line: string) => void;
 }
 
-/** Where the cache is unless a setting says otherwise: `$TSCHAT_CACHE`, `$XDG_CACHE_HOME/tschat` or `~/.cache/tschat`, and there `tokens`. */
+/** Where the cache is unless a setting says otherwise: `tokens` in `$TSCHAT_CACHE`, `$XDG_CACHE_HOME/tschat` or `~/.cache/tschat`. */
 export function defaultCacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   if (env["TSCHAT_CACHE"]) return join(resolve(env["TSCHAT_CACHE"]), "tokens");
   const base = env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
@@ -126,7 +126,8 @@ async function openFound<T>(path: string, codec: SampleCodec<T>, note: TokenCach
 async function nameOf({ folder, encoder }: TokenCache, { files, settings }: CacheKey): Promise<string> {
   const contents: string[] = [];
   for (const file of files) contents.push(await contentHash(file, folder));
-  return createHash("sha256").update(JSON.stringify({ version: [packageVersion(), ENCODING_VERSION], encoder, contents, settings })).digest("hex").slice(0, 40);
+  const key = JSON.stringify({ version: [packageVersion(), ENCODING_VERSION], encoder, contents, settings });
+  return createHash("sha256").update(key).digest("hex").slice(0, 40);
 }
 
 /** Another version may make other records of the same data. */

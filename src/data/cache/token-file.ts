@@ -154,7 +154,8 @@ function readIndex(file: number) {
   if (fileBytes < HEADER_BYTES + TRAILER_BYTES) throw new DamagedTokenFile(`it has only ${fileBytes} bytes`);
   const header = readFully(file, Buffer.alloc(HEADER_BYTES), 0);
   const trailer = readFully(file, Buffer.alloc(TRAILER_BYTES), fileBytes - TRAILER_BYTES);
-  if (!header.subarray(0, 8).equals(magic) || !trailer.subarray(8).equals(magic)) throw new DamagedTokenFile("it is cut short or overwritten");
+  const isWhole = header.subarray(0, 8).equals(magic) && trailer.subarray(8).equals(magic);
+  if (!isWhole) throw new DamagedTokenFile("it is cut short or overwritten");
   if (header.readUInt32LE(8) !== VERSION) throw new DamagedTokenFile(`it has version ${header.readUInt32LE(8)}`);
   if (checksumOf(file, fileBytes - TRAILER_BYTES + 4) !== trailer.readUInt32LE(4)) throw new DamagedTokenFile("its checksum is wrong");
   const footerBytes = trailer.readUInt32LE(0), footerStart = fileBytes - TRAILER_BYTES - footerBytes;

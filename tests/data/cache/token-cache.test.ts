@@ -136,7 +136,8 @@ describe("cachedEntries", () => {
       appendFileSync(bench.file, "more\n");
       return 1;
     };
-    await expectConfigError(() => bench.open({}, "tokenizer", fill), /data\.jsonl: expected a file that stays as it is, found that it was writ/);
+    await expectConfigError(() => bench.open({}, "tokenizer", fill),
+      /data\.jsonl: expected a file that stays as it is, found that it was written to while it was read; start again/);
     expect(bench.tokenFiles()).toEqual([]);
   });
 
