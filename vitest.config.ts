@@ -1,9 +1,15 @@
-import { availableParallelism } from "node:os";
+import { mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 const WORKERS = 2;
 // More OpenMP threads than cores make an operator wait for a descheduled thread.
 const threads = String(Math.max(1, Math.floor(availableParallelism() / WORKERS)));
+
+// Encoded data of another run, or of the user, must not decide what a test sees.
+const cache = mkdtempSync(join(tmpdir(), "tschat-test-cache-"));
+process.on("exit", () => rmSync(cache, { recursive: true, force: true }));
 
 export default defineConfig({
   test: {
@@ -13,6 +19,6 @@ export default defineConfig({
     maxWorkers: WORKERS,
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    env: { OMP_NUM_THREADS: threads, TOKENIZERS_PARALLELISM: "false" },
+    env: { OMP_NUM_THREADS: threads, TOKENIZERS_PARALLELISM: "false", TSCHAT_CACHE: cache },
   },
 });

@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   nn: ["tensor"],
   optim: ["tensor", "nn"],
   model: ["tensor", "nn", "optim", "tokenizer"], // GGUF files carry a tokenizer
-  data: ["tensor", "tokenizer"],
+  data: ["tensor", "tokenizer", "checkpoint"], // the token cache is locked and written as checkpoints are
   distributed: ["native", "tensor", "nn", "optim", "model"],
   metrics: ["distributed"],
   engine: ["tensor", "nn", "optim", "model", "distributed", "tokenizer"],

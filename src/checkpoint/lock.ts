@@ -7,7 +7,8 @@ import { errorCode } from "./atomic.ts";
 /** The file that says which process holds a folder. */
 export const lockName = "run.lock";
 
-interface Holder {
+/** The process that holds a lock. */
+export interface LockHolder {
   readonly pid: number;
   readonly host: string;
   /** Start of the process in clock ticks after boot, where the system tells it: a process id alone may be used again. */
@@ -21,8 +22,19 @@ interface Holder {
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, lockName);
+  const lock = await tryLock(path);
+  if (typeof lock === "function") return lock;
+  const elsewhere = lock.host === hostname() ? "" : ` on ${lock.host}; if that process has ended, remove ${path}`;
+  throw new ConfigError(`--output: another run is using ${folder}: process ${lock.pid}${elsewhere}`);
+}
+
+/**
+ * Takes the lock that the file `path` stands for, and gives the function that gives it back; or who holds it. The lock of a
+ * process that has ended is taken over.
+ */
+export async function tryLock(path: string): Promise<(() => Promise<void>) | LockHolder> {
   const started = await startOf(process.pid);
-  const own: Holder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
+  const own: LockHolder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
   for (;;) {
     try {
       await writeFile(path, JSON.stringify(own), { flag: "wx" });
@@ -31,28 +43,25 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       if (errorCode(error) !== "EEXIST") throw error;
     }
     const holder = await readHolder(path);
-    if (holder !== undefined && (await isRunning(holder))) {
-      const elsewhere = holder.host === own.host ? "" : ` on ${holder.host}; if that process has ended, remove ${path}`;
-      throw new ConfigError(`--output: another run is using ${folder}: process ${holder.pid}${elsewhere}`);
-    }
+    if (holder !== undefined && (await isRunning(holder))) return holder;
     await rm(path, { force: true });
   }
 }
 
 /** Undefined for a lock that is gone, or empty because its writer died. */
-async function readHolder(path: string): Promise<Holder | undefined> {
+async function readHolder(path: string): Promise<LockHolder | undefined> {
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     if (errorCode(error) === "ENOENT") return "";
     throw error;
   });
   try {
-    return JSON.parse(text) as Holder;
+    return JSON.parse(text) as LockHolder;
   } catch {
     return undefined; // half a lock: the write is one small call, so its process died in it
   }
 }
 
-async function isRunning({ pid, host, started }: Holder): Promise<boolean> {
+async function isRunning({ pid, host, started }: LockHolder): Promise<boolean> {
   if (host !== hostname()) return true; // cannot be seen from here
   try {
     process.kill(pid, 0);

@@ -1,18 +1,15 @@
 import { sharedFields } from "../config/common.ts";
-import { choice, type ConfigOf, group, integer, path, text } from "../config/fields.ts";
+import { choice, type ConfigOf, group, integer, path } from "../config/fields.ts";
 import { stepNames } from "../config/step.ts";
 import { ppoFields } from "../ppo/config.ts";
 import { sftFields } from "../sft/config.ts";
 
-const { data, evalData, dataSplit, evalSize, seed } = sharedFields;
+const { data, dataFields, dataFormat, evalData, dataSplit, evalSize, seed } = sharedFields;
 
 const sourceFields = group("Data:", {
   data: { ...data, help: "data to look at: files, folders or names of data sets" },
   evalData: { ...evalData, help: "held-out data to check with it" },
-  dataFields: text({
-    hint: "<name=path,...>", optional: true, help: "where in a record its fields are, e.g. prompt=question,completion=answer.text",
-  }),
-  dataFormat: text({ hint: "<name>", optional: true, help: "data set whose format the records have, e.g. openai/gsm8k" }),
+  dataFields, dataFormat,
 });
 
 const modelField = {

@@ -1,13 +1,15 @@
-import { defaultEvalSize } from "../config/common.ts";
+import { checkSharedConfig, defaultEvalSize } from "../config/common.ts";
+import { type SourceSetting, withShape } from "../config/data-sources.ts";
 import { stepNames, type StepName } from "../config/step.ts";
 import { type DataRecord, RecordError } from "../data/records.ts";
-import { splitForStep } from "../data/split.ts";
+import { shareOf } from "../data/blend.ts";
+import type { DataSource } from "../data/sources/source.ts";
 import { ConfigError } from "../errors.ts";
 import { formatNumber, table } from "../metrics/format.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PreviewConfig } from "./data-config.ts";
 import { characterLength, histogram, limitOf, percent, serves, tokenLengths } from "./data-lengths.ts";
-import { readSource, sourcesOf } from "./data-records.ts";
+import { readSource } from "./data-records.ts";
 import { textSample, tokenSample } from "./data-samples.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { Tally } from "./tally.ts";
@@ -19,16 +21,13 @@ import { columnsOf, painter, showsColor, type TextOutput, visible } from "./term
  * @throws {ConfigError} for settings that are wrong, a path that is missing, and data without a record that can be read
  */
 export async function preview(config: PreviewConfig, output: TextOutput): Promise<number> {
-  if (config.evalData !== undefined && config.evalSize !== undefined) {
-    throw new ConfigError("--eval-size: not beside --eval-data, whose records are all held out; give one of them");
-  }
-  const sources = sourcesOf(config.data, config);
+  checkSharedConfig(config);
   const scans: Scan[] = [];
   const chosen = new Reservoir(config.lengthSamples, config.seed);
   const problems = new Tally(), shapes = new Tally();
-  for (const source of sources) scans.push(await scan(source, { problems, shapes, chosen }));
+  for (const source of withShape(config.data, config)) scans.push(await scan(source, { problems, shapes, chosen }));
   const evalScans: Scan[] = [];
-  for (const source of sourcesOf(config.evalData === undefined ? [] : [config.evalData], config)) {
+  for (const source of withShape(config.evalData === undefined ? [] : [config.evalData], config)) {
     evalScans.push(await scan(source, { problems, shapes, chosen: new Reservoir(0, 0) }));
   }
   const page = new Page(output, config);
@@ -47,7 +46,7 @@ const NEEDS = { sft: "an answer to imitate", reward: "a chosen and a rejected an
 
 /** What is kept of a source. */
 interface Scan {
-  readonly path: string;
+  readonly source: DataSource;
   /** A code for each record. */
   readonly codes: Uint8Array;
   /** The first records that can be read. */
@@ -57,8 +56,9 @@ interface Scan {
 const NUM_FIRST = 100;
 
 async function scan(
-  source: Parameters<typeof readSource>[0], { problems, shapes, chosen }: { problems: Tally; shapes: Tally; chosen: Reservoir },
+  entry: string | SourceSetting, { problems, shapes, chosen }: { problems: Tally; shapes: Tally; chosen: Reservoir },
 ): Promise<Scan> {
+  const source = typeof entry === "string" ? { path: entry } : entry;
   let codes = new Uint8Array(1024), count = 0;
   const first: DataRecord[] = [];
   const onBadFile = (path: string, error: ConfigError): void => problems.add(`refused: ${error.message}`, path);
@@ -83,7 +83,7 @@ async function scan(
       chosen.add(result);
     }
   }
-  return { path: source.path, codes: codes.subarray(0, count), first };
+  return { source, codes: codes.subarray(0, count), first };
 }
 
 /** A random choice among all records that pass by, each with the same chance (algorithm R). */
@@ -127,10 +127,11 @@ interface StepCounts {
 
 function countsOf(scans: readonly Scan[], step: StepName, { dataSplit, seed }: PreviewConfig): StepCounts {
   const total = { share: 0, usable: 0, skipped: 0, refused: 0 };
-  for (const { codes } of scans) {
-    const rows = dataSplit === undefined ? codes.keys() : splitForStep(codes.length, dataSplit, seed, step);
-    for (const row of rows) {
-      const code = codes[row] ?? 0;
+  for (const { source: { steps }, codes } of scans) {
+    if (steps?.includes(step) === false) continue;
+    const { isIn } = shareOf(codes.length, step, { split: dataSplit, seed, steps });
+    for (const [row, code] of codes.entries()) {
+      if (isIn[row] !== 1) continue;
       total.share++;
       if (code === 0) total.skipped++;
       else if ((code & BIT[step]) !== 0) total.usable++;

@@ -1,10 +1,8 @@
 import { dataFiles, readFile } from "../data/files/read.ts";
 import { type DataRecord, RecordError, type SkippedRecord } from "../data/records.ts";
-import { parseMappingFlag } from "../data/sources/mapping.ts";
-import { namedDataset } from "../data/sources/named/registry.ts";
 import { shapeOf } from "../data/sources/parse-record.ts";
 import { isObject } from "../data/sources/row.ts";
-import { type DataSource, recordReader } from "../data/sources/source.ts";
+import { type DataSource, formatOf, recordReader } from "../data/sources/source.ts";
 import { ConfigError } from "../errors.ts";
 import { formatNumber } from "../metrics/format.ts";
 import { visible } from "./terminal-text.ts";
@@ -20,20 +18,6 @@ export interface ReadRecord {
   readonly result: DataRecord | SkippedRecord | RecordError;
 }
 
-/** Settings that say how records are read. */
-export interface SourceSettings {
-  readonly dataFields: string | undefined;
-  readonly dataFormat: string | undefined;
-}
-
-/** The sources that paths and flags describe. @throws {ConfigError} for a mapping that is malformed */
-export function sourcesOf(paths: readonly string[], { dataFields, dataFormat }: SourceSettings): DataSource[] {
-  const fields = dataFields === undefined ? undefined : inFlag("--data-fields", () => parseMappingFlag(dataFields));
-  return paths.map((path) => ({
-    path, ...(fields === undefined ? {} : { fields }), ...(dataFormat === undefined ? {} : { format: dataFormat }),
-  }));
-}
-
 /**
  * Every record of a source, in order, one at a time. What is wrong with a record is its result; reading goes on.
  *
@@ -41,7 +25,7 @@ export function sourcesOf(paths: readonly string[], { dataFields, dataFormat }: 
  */
 export async function* readSource(source: DataSource, onBadFile: (path: string, error: ConfigError) => void): AsyncGenerator<ReadRecord> {
   const read = recordReader(source);
-  const shapeName = source.fields !== undefined ? "field mapping" : (source.format ?? formatOf(source.path));
+  const shapeName = source.fields !== undefined ? "field mapping" : formatOf(source);
   let count = 0;
   for (const path of dataFiles(source.path)) {
     const unreadable: RecordError[] = [];
@@ -71,25 +55,11 @@ function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${visible(text)}`);
 }
 
-function formatOf(path: string): string | undefined {
-  const dataset = namedDataset(path);
-  return dataset?.read === undefined ? undefined : dataset.id;
-}
-
 function recordOrError(read: () => DataRecord | SkippedRecord): DataRecord | SkippedRecord | RecordError {
   try {
     return read();
   } catch (error) {
     if (error instanceof RecordError) return error;
     throw error;
-  }
-}
-
-function inFlag<T>(flag: string, read: () => T): T {
-  try {
-    return read();
-  } catch (cause) {
-    if (!(cause instanceof ConfigError)) throw cause;
-    throw new ConfigError(`${flag}: ${cause.message}`, { cause });
   }
 }

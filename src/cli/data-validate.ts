@@ -1,4 +1,5 @@
 import { rmSync } from "node:fs";
+import { type SourceSetting, withShape } from "../config/data-sources.ts";
 import { JsonlLog } from "../metrics/jsonl-log.ts";
 import { RecordError } from "../data/records.ts";
 import type { ConfigError } from "../errors.ts";
@@ -7,7 +8,7 @@ import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { problemOf } from "./data-checks.ts";
 import type { ValidateConfig } from "./data-config.ts";
 import { type Lengths, lengthCounter } from "./data-lengths.ts";
-import { type ReadRecord, readSource, sourcesOf } from "./data-records.ts";
+import { type ReadRecord, readSource } from "./data-records.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { SeenTexts } from "./seen-texts.ts";
 import { clip, columnsOf, type Paint, painter, type TextOutput, visible } from "./terminal-text.ts";
@@ -51,9 +52,10 @@ interface Pass {
 }
 
 /** Checks every record of some paths and gives their number. */
-async function readAll(paths: readonly string[], config: ValidateConfig, pass: Pass): Promise<number> {
+async function readAll(paths: readonly (string | SourceSetting)[], config: ValidateConfig, pass: Pass): Promise<number> {
   let count = 0;
-  for (const source of sourcesOf(paths, config)) {
+  for (const entry of withShape(paths, config)) {
+    const source = typeof entry === "string" ? { path: entry } : entry;
     const onBadFile = (path: string, error: ConfigError): void => pass.findings.add(fileFinding(path, error), undefined);
     for await (const record of readSource(source, onBadFile)) {
       count++;

@@ -17,7 +17,7 @@ async function run(files: Readonly<Record<string, string | Uint8Array>>, given: 
   const folder = temporaryFolder();
   for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
   const report = given.report ?? join(folder, "report.jsonl");
-  const data = (given.data ?? [Object.keys(files)[0] ?? ""]).map((name) => join(folder, name));
+  const data = (given.data ?? [Object.keys(files)[0] ?? ""]).map((name) => join(folder, String(name)));
   const evalData = given.evalData === undefined ? {} : { evalData: join(folder, given.evalData) };
   const output = new KeptOutput();
   const code = await validate(completeConfig({ name: "data validate", fields: validateFields }, { ...given, report, data, ...evalData }),

@@ -26,7 +26,7 @@ export interface Running {
 /** Starts `tschat` with these arguments, in a process of its own; `input` is its whole standard input. */
 export function start(args: readonly string[], { cwd, input }: { cwd?: string; input?: string } = {}): Running {
   // One thread: several of these run beside each other, and a tiny model has nothing to share.
-  const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1" };
+  const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1", TSCHAT_CACHE: process.env["TSCHAT_CACHE"] };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ["pipe", "pipe", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
   onTestFinished(() => {
     child.kill("SIGKILL");

@@ -32,7 +32,8 @@ export function tableReader(delimiter: "," | "\t"): Reader {
       throw new ConfigError(`${path}:${Number(error["lines"] ?? line)}: cannot be read as a table: ${reasonOf(error)}; correct the row, ` +
         "or write the records as JSONL", { cause: error });
     }
-    if (isEmpty) throw new ConfigError(`${path}: expected at least one record, found none; write the names of the columns, then a row each`);
+    if (!isEmpty) return;
+    throw new ConfigError(`${path}: expected at least one record, found none; write the names of the columns, then a row each`);
   };
 }
 

@@ -122,8 +122,8 @@ class ElementSplitter {
     this.#pending.push(chunk.subarray(start));
     this.#pendingBytes += chunk.length - start;
     if (this.#pendingBytes > MAX_RECORD_BYTES) {
-      throw new ConfigError(`${this.#path}:${this.#elementLine}: expected a record, found one of more than ${MAX_RECORD_BYTES >> 20} MiB; ` +
-        "check the quotes and brackets around this line");
+      throw new ConfigError(`${this.#path}:${this.#elementLine}: expected a record, found one of more than ` +
+        `${MAX_RECORD_BYTES >> 20} MiB; check the quotes and brackets around this line`);
     }
   }
 

@@ -78,8 +78,8 @@ function readerFor(path: string, head: Buffer): Reader {
   if (text !== undefined) return text;
   const binary = BINARY_READERS[ending];
   if (binary === undefined) {
-    throw new ConfigError(`${path}: expected a data file with a known ending (${KNOWN}), found ${ending === "" ? "none" : `"${ending}"`}; ` +
-      "rename or convert it");
+    const found = ending === "" ? "none" : `"${ending}"`;
+    throw new ConfigError(`${path}: expected a data file with a known ending (${KNOWN}), found ${found}; rename or convert it`);
   }
   const compression = compressionOf(head);
   const found = head.length === 0 ? "an empty file" : compression ?? `bytes that begin with ${magic}`;

@@ -65,21 +65,6 @@ export function compileMapping(mapping: FieldMapping): RowMapper {
   };
 }
 
-/**
- * The mapping that a flag writes: `prompt=question,chosen=a.text`. A comma separates where a key follows it, so that texts may
- * hold commas.
- *
- * @throws {ConfigError} for a part without `=`
- */
-export function parseMappingFlag(text: string): FieldMapping {
-  const parts = text.split(/,(?=\s*[a-z_]+(?:\.[^\s=,]+)?\s*=)/);
-  return Object.fromEntries(parts.map((part) => {
-    const equals = part.indexOf("=");
-    if (equals > 0) return [part.slice(0, equals).trim(), part.slice(equals + 1).trim()];
-    throw new ConfigError(`expected name=path, found ${JSON.stringify(part)}; write for example prompt=question,completion=answer.text`);
-  }));
-}
-
 function checkKeys(mapping: FieldMapping): void {
   const has = (key: string): boolean => Object.hasOwn(mapping, key);
   const known = [...TARGETS, ...CONDITIONS, ...TURN_KEYS];

@@ -5,7 +5,6 @@ import { compileMapping, type RowMapper } from "./mapping.ts";
 import type { NamedDataset } from "./named/named-dataset.ts";
 import { namedDataset, namedDatasets } from "./named/registry.ts";
 import { parseRecord, parseRow } from "./parse-record.ts";
-import { isObject, describe } from "./row.ts";
 
 /** One entry of the setting `data`; a plain string there is its path. */
 export interface DataSource {
@@ -44,54 +43,9 @@ export function recordReader(source: DataSource): RecordReader {
   return dataset?.read === undefined ? parseRecord : readerOf(dataset.read);
 }
 
-/**
- * The source that an entry of a settings file describes: a path, or an object with `path`, `format`, `fields`, `weight`, `steps`.
- * Objects inside `fields` are flattened: `{ roles: { gpt: assistant } }` is `{ "roles.gpt": "assistant" }`.
- *
- * @param label names the entry in messages, such as `data[0]`
- * @throws {ConfigError} naming the key that is unknown or has the wrong kind of value
- */
-export function parseDataSource(entry: unknown, label: string): DataSource {
-  if (typeof entry === "string" && entry !== "") return { path: entry };
-  if (!isObject(entry)) throw new ConfigError(`${label}: expected a path or an object with "path", found ${describe(entry)}`);
-  const known = ["path", "format", "fields", "weight", "steps"];
-  for (const key of Object.keys(entry)) {
-    if (!known.includes(key)) throw new ConfigError(`${label}: "${key}" is unknown; known are ${known.join(", ")}`);
-  }
-  const { path, format, fields, weight, steps } = entry;
-  if (typeof path !== "string" || path === "") throw new ConfigError(`${label}.path: expected a path, found ${describe(path)}`);
-  if (format !== undefined && typeof format !== "string") {
-    throw new ConfigError(`${label}.format: expected text, found ${describe(format)}`);
-  }
-  if (weight !== undefined && !(typeof weight === "number" && weight > 0 && Number.isFinite(weight))) {
-    throw new ConfigError(`${label}.weight: expected a number above 0, found ${JSON.stringify(weight)}`);
-  }
-  return {
-    path,
-    ...(format === undefined ? {} : { format }),
-    ...(fields === undefined ? {} : { fields: flatFields(fields, `${label}.fields`) }),
-    ...(weight === undefined ? {} : { weight }),
-    ...(steps === undefined ? {} : { steps: parseSteps(steps, `${label}.steps`) }),
-  };
-}
-
-function parseSteps(steps: unknown, label: string): Step[] {
-  const names = ["sft", "reward", "dpo", "ppo"] as const satisfies readonly Step[];
-  const list: readonly unknown[] = Array.isArray(steps) ? steps : [steps];
-  return list.map((step) => {
-    const name = names.find((known) => known === step);
-    if (name === undefined) throw new ConfigError(`${label}: expected some of ${names.join(", ")}, found ${JSON.stringify(step)}`);
-    return name;
-  });
-}
-
-function flatFields(fields: unknown, label: string): Record<string, string> {
-  if (!isObject(fields)) throw new ConfigError(`${label}: expected an object such as { prompt: question }, found ${describe(fields)}`);
-  return Object.fromEntries(Object.entries(fields).flatMap(([key, value]): [string, string][] => {
-    if (isObject(value)) return Object.entries(flatFields(value, `${label}.${key}`)).map(([inner, text]) => [`${key}.${inner}`, text]);
-    if (typeof value === "string" || typeof value === "number") return [[key, String(value)]];
-    throw new ConfigError(`${label}.${key}: expected a path or text, found ${describe(value)}`);
-  }));
+/** What decides how the records of a source are read, if not their shape: its format, or the known data set that it names. */
+export function formatOf({ path, format, fields }: DataSource): string | undefined {
+  return format ?? (fields === undefined ? namedDataset(path)?.id : undefined);
 }
 
 function datasetOf(path: string, format: string | undefined): NamedDataset | undefined {

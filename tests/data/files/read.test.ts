@@ -76,7 +76,8 @@ describe("readFile", () => {
     expect(await valuesOf(tempFile(JSON.stringify(values), "a.json"))).toEqual(values);
   });
 
-  test.each(["records.jsonl", "array.json", "flat.csv", "snappy.parquet", "stream.arrow"])("stops in %s when it is told to", async (name) => {
+  const stopped = ["records.jsonl", "array.json", "flat.csv", "snappy.parquet", "stream.arrow"];
+  test.each(stopped)("stops in %s when it is told to", async (name) => {
     const abort = new AbortController();
     let count = 0;
     const read = async () => {
@@ -95,10 +96,10 @@ describe("readFile", () => {
 const parquet = fixture("snappy.parquet");
 
 test.each<[string, string | Uint8Array, string, RegExp]>([
-  ["an unknown ending", "x", "a.txt", /a\.txt: expected a data file with a known ending \(\.jsonl, .*\.arrow, .*\.gz or \.zst\), found "\.txt"; /],
+  ["an unknown ending", "x", "a.txt", /a\.txt: expected a data file with a known ending \(\.jsonl, .*\.gz or \.zst\), found "\.txt"; /],
   ["no ending", "x", "data", /data: expected a data file with a known ending .*, found none; rename or convert it/],
   ["an empty Parquet file", "", "a.parquet", /a\.parquet: expected a Parquet file, found an empty file; /],
-  ["another file called Parquet", "PK34xxxxxxxx", "a.parquet", /expected a Parquet file, found bytes that begin with 504b3334.*; copy or/],
+  ["another file called Parquet", "PK34xxxxxxxx", "a.parquet", /expected a Parquet file, found bytes that begin with 504b3334.*; copy/],
   ["compressed Parquet", gzipSync(parquet), "a.parquet.gz", /expected a Parquet file, found gzip; decompress it/],
   ["a truncated Parquet file", parquet.subarray(0, 500), "a.parquet", /a\.parquet: expected a whole Parquet file, found a damaged or trunc/],
   ["a truncated Arrow file", fixture("file.arrow").subarray(0, 900), "a.arrow", /a\.arrow: cannot be read as an Arrow file: .*; copy or/],
@@ -107,7 +108,7 @@ test.each<[string, string | Uint8Array, string, RegExp]>([
   ["an empty JSON file", "", "a.json", /a\.json: expected at least one record, found an empty file; /],
   ["an empty array", "[ ]", "a.json", /a\.json: expected at least one record, found an empty array; /],
   ["an object without an array", '{\n"a": 1}', "a.json", /a\.json: expected at least one record, found no array of records; /],
-  ["an object with two arrays", '{\n"a": [1],\n"b": [2]}', "a.json", /a\.json:3: expected one array of records, found a second array in the/],
+  ["an object with two arrays", '{\n"a": [1],\n"b": [2]}', "a.json", /a\.json:3: expected one array of records, found a second array in/],
   ["JSON that ends early", '[{"a": 1},\n{"a"', "a.json", /a\.json:2: expected whole JSON, found the end of the file inside a value; /],
   ["JSON without a comma", '[{"a": 1}\n{"a": 2}]', "a.json", /a\.json:1: expected one JSON value, found: .*; write an array of records/],
   ["JSON with a comma too many", '[{"a": 1},\n]', "a.json", /a\.json:2: expected one JSON value, found: nothing between two commas; /],
@@ -117,7 +118,7 @@ test.each<[string, string | Uint8Array, string, RegExp]>([
   ["CSV that is not UTF-8", Buffer.from("a,b\n1,2\n3,\xe9\n", "latin1"), "a.csv", /a\.csv:3: expected UTF-8 text, found other bytes; /],
   ["a CSV row with too many values", "a,b\n1,2\n1,2,3\n", "a.csv", /a\.csv:3: cannot be read as a table: .*; correct the row, or write/],
   ["CSV with an open quote", 'a,b\n1,"2\n', "a.csv", /a\.csv:\d: cannot be read as a table: Quote Not Closed.*; correct the row/],
-  ["a CSV header with a name twice", "a,b,a\n1,2,3\n", "a.csv", /a\.csv:1: expected a header with different names of columns, found "a" twi/],
+  ["a CSV header with a name twice", "a,b,a\n1,2,3\n", "a.csv", /a\.csv:1: expected a header with different names .*, found "a" twice/],
   ["a CSV header without a name", "a,,b\n1,2,3\n", "a.csv", /a\.csv:1: expected a header .*, found an empty name; name every column/],
   ["a CSV file with a header only", "a,b\n", "a.csv", /a\.csv: expected at least one record, found none; /],
 ])("readFile refuses %s, saying where and what to do", async (_, content, name, message) => {
@@ -138,7 +139,7 @@ describe("dataFiles", () => {
   });
 
   test("refuses what is missing, has no data, or would mix splits", async () => {
-    await expectConfigError(() => dataFiles("/none/x"), /^\/none\/x: expected a data file or a folder of them, found nothing; check the path$/);
+    await expectConfigError(() => dataFiles("/none"), /^\/none: expected a data file or a folder of them, found nothing; check the path$/);
     await expectConfigError(() => dataFiles(folderOf("README.md")), /: expected data files \(.*\), found README\.md; check the path$/);
     await expectConfigError(() => dataFiles(folderOf("train.jsonl", "test.jsonl", "training.jsonl")),
       /: expected the files of one split, found test and train together; name the files to train on/);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { compileMapping, type FieldMapping, parseMappingFlag } from "../../../src/data/sources/mapping.ts";
-import { parseDataSource, recordReader } from "../../../src/data/sources/source.ts";
+import { compileMapping, type FieldMapping } from "../../../src/data/sources/mapping.ts";
+import { recordReader } from "../../../src/data/sources/source.ts";
 import { expectConfigError } from "../expect-config-error.ts";
 
 const origin = { path: "data.jsonl", line: 3 };
@@ -108,47 +108,6 @@ describe("a field mapping", () => {
   ])("is refused with %s", async (_, fields, message) => {
     await expectConfigError(() => compileMapping(fields), new RegExp(`^${message}`));
     await expectConfigError(() => recordReader({ path: "x.jsonl", fields }), new RegExp(`^x\\.jsonl: ${message}`));
-  });
-});
-
-describe("parseMappingFlag", () => {
-  test.each<[string, FieldMapping]>([
-    ["prompt=question,chosen=a.text", { prompt: "question", chosen: "a.text" }],
-    ["prompt=Add {a}, {b}, completion={c}", { prompt: "Add {a}, {b}", completion: "{c}" }],
-    ['answer_a=a,answer_b=b,a_wins=winner = "x"', { answer_a: "a", answer_b: "b", a_wins: 'winner = "x"' }],
-    ["messages=talk,roles.bot=assistant,message.role=who", { messages: "talk", "roles.bot": "assistant", "message.role": "who" }],
-    ["system==Be brief.,prompt=q", { system: "=Be brief.", prompt: "q" }],
-  ])("%s", (text, expected) => {
-    expect(parseMappingFlag(text)).toEqual(expected);
-  });
-
-  test("refuses a part without =", async () => {
-    await expectConfigError(() => parseMappingFlag("question"), /^expected name=path, found "question"; write for example prompt=question/);
-  });
-});
-
-describe("parseDataSource", () => {
-  test.each<[string, unknown, object]>([
-    ["a path", "a.jsonl", { path: "a.jsonl" }],
-    ["an object with everything", { path: "a", fields: { prompt: "q", roles: { gpt: "assistant" } }, weight: 2, steps: ["sft"] },
-      { path: "a", fields: { prompt: "q", "roles.gpt": "assistant" }, weight: 2, steps: ["sft"] }],
-    ["one step", { path: "a", steps: "sft", format: "parity" }, { path: "a", steps: ["sft"], format: "parity" }],
-  ])("reads %s", (_, entry, expected) => {
-    expect(parseDataSource(entry, "data[0]")).toEqual(expected);
-  });
-
-  test.each<[string, unknown, RegExp]>([
-    ["a number", 4, /^data\[0\]: expected a path or an object with "path", found a number$/],
-    ["an unknown key", { path: "a", wieght: 1 }, /^data\[0\]: "wieght" is unknown; known are path, format, fields, weight, steps$/],
-    ["no path", { format: "alpaca" }, /^data\[0\]\.path: expected a path, found nothing$/],
-    ["a weight of 0", { path: "a", weight: 0 }, /^data\[0\]\.weight: expected a number above 0, found 0$/],
-    ["an unknown step", { path: "a", steps: ["rlhf"] }, /^data\[0\]\.steps: expected some of sft, reward, dpo, ppo, found "rlhf"$/],
-    ["fields that are a list", { path: "a", fields: ["q"] },
-      /^data\[0\]\.fields: expected an object such as \{ prompt: question \}, found a list$/],
-    ["a field that is a list", { path: "a", fields: { prompt: ["q"] } },
-      /^data\[0\]\.fields\.prompt: expected a path or text, found a list$/],
-  ])("refuses %s", async (_, entry, message) => {
-    await expectConfigError(() => parseDataSource(entry, "data[0]"), message);
   });
 });
 
