@@ -116,9 +116,9 @@ class Findings {
   add({ file, line, field, reason }: Finding, value: unknown): void {
     this.count++;
     const where = line === undefined ? file : `${file}:${line}`;
-    // Numbers of messages differ from record to record; the reason is the same.
+    // Numbers of messages and places in a line differ from record to record; the reason is the same.
     const named = field === undefined ? "" : `field "${field.replace(/\[\d+\]/g, "[n]")}": `;
-    this.reasons.add(`${named}${reason.split(";")[0]?.replace(/\(line \d+ column \d+\)|position \d+|\d+/g, "n")}`, where);
+    this.reasons.add(`${named}${reason.split(";")[0]?.replace(/ at position .*/, "").replace(/\d+/g, "n")}`, where);
     this.#report?.append({ file, ...(line === undefined ? {} : { line }), ...(field === undefined ? {} : { field }), reason });
     if (this.count > this.#show) return;
     const message = `${where}: ${field === undefined ? "" : `field "${field}": `}${reason}`;

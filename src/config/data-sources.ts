@@ -58,7 +58,8 @@ export function parseMappingFlag(text: string): Record<string, string> {
   return Object.fromEntries(parts.map((part) => {
     const equals = part.indexOf("=");
     if (equals > 0) return [part.slice(0, equals).trim(), part.slice(equals + 1).trim()];
-    throw new ConfigError(`--data-fields: expected name=path, found ${JSON.stringify(part)}; write for example prompt=question,completion=answer.text`);
+    throw new ConfigError(`--data-fields: expected name=path, found ${JSON.stringify(part)}; ` +
+      `write for example prompt=question,completion=answer.text`);
   }));
 }
 

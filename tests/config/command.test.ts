@@ -51,14 +51,17 @@ describe("a group of commands", () => {
     const written = vi.spyOn(process.stdout, "write").mockReturnValue(true);
     try {
       expect(await inGroup("data")).toEqual({ ran: [], exitCode: 0 });
-      expect(written.mock.calls.join("")).toMatch(/Usage: tschat data <command>[\s\S]*looks at data[\s\S]*show \[options\] +does data show/);
+      const text = written.mock.calls.join("");
+      expect(text).toMatch(/Usage: tschat data <command>[\s\S]*looks at data[\s\S]*show \[options\] +does data show/);
     } finally {
       written.mockRestore();
     }
   });
 
   test("says which of its commands a wrong word is near", async () => {
-    expect(await rejection(() => inGroup("data", "chek"))).toMatchObject({ code: "E_CONFIG", message: "unknown command chek; did you mean check?" });
+    expect(await rejection(() => inGroup("data", "chek"))).toMatchObject({
+      code: "E_CONFIG", message: "unknown command chek; did you mean check?",
+    });
   });
 });
 

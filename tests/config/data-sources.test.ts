@@ -78,7 +78,8 @@ describe("parseMappingFlag", () => {
   });
 
   test("refuses a part without =", async () => {
-    await expectConfigError(() => parseMappingFlag("question"), /^--data-fields: expected name=path, found "question"; write for example prompt=question/);
+    await expectConfigError(() => parseMappingFlag("question"),
+      /^--data-fields: expected name=path, found "question"; write for example prompt=question/);
   });
 });
 
@@ -92,6 +93,7 @@ describe("withShape", () => {
   });
 
   test("refuses both flags together", async () => {
-    await expectConfigError(() => withShape(["a"], { dataFormat: "gsm8k", dataFields: "prompt=q" }), /^--data-fields: not beside --data-format/);
+    await expectConfigError(() => withShape(["a"], { dataFormat: "gsm8k", dataFields: "prompt=q" }),
+      /^--data-fields: not beside --data-format/);
   });
 });

@@ -45,7 +45,8 @@ export function recordReader(source: DataSource): RecordReader {
 
 /** What decides how the records of a source are read, if not their shape: its format, or the known data set that it names. */
 export function formatOf({ path, format, fields }: DataSource): string | undefined {
-  return format ?? (fields === undefined ? namedDataset(path)?.id : undefined);
+  if (fields !== undefined) return undefined;
+  return format === PARITY ? `${PARITY}:${namedDataset(path)?.id}` : (format ?? namedDataset(path)?.id);
 }
 
 function datasetOf(path: string, format: string | undefined): NamedDataset | undefined {
