@@ -6,6 +6,7 @@ import { checkSources, type FileStatistics, noRecords } from "./dataset.ts";
 import { type DrawnSet, epochCounts } from "./drawn-sets.ts";
 import { checkSomeFit, type PreferencePair, type PromptSample, type RecordEncoder, type SftSample } from "./encode.ts";
 import { encodeSource } from "./encode-source.ts";
+import { dataFiles } from "./files/read.ts";
 import { holdOutNumbers } from "./hold-out.ts";
 import type { ReasonCounts, StepRecords } from "./records.ts";
 import { countReasons, type EncodedSource, type Samples, take } from "./samples.ts";
@@ -84,6 +85,13 @@ export async function prepareData<S extends Step>(
       ...(evaluation === undefined ? [] : statisticsOf(evaluation)),
     ],
   };
+}
+
+/** Looks for a step's data files: a wrong path is told before a model is loaded. @throws {ConfigError} as `dataFiles` */
+export function checkDataFiles(
+  sources: readonly (string | DataSource)[], step: Step, { heldOutPaths = [] }: Pick<PrepareOptions<Step>, "heldOutPaths" | "heldOutShare">,
+): void {
+  for (const { path } of [...sourcesFor(sources, step), ...sourcesFor(heldOutPaths, step)]) dataFiles(path);
 }
 
 interface Blended<T> {

@@ -5,7 +5,7 @@ import { trainingBatches } from "../data/batches.ts";
 import { tokenCacheFor } from "../data/cache/token-cache.ts";
 import type { DrawnSet } from "../data/drawn-sets.ts";
 import type { PromptSample } from "../data/encode.ts";
-import { prepareData } from "../data/prepare.ts";
+import { checkDataFiles, prepareData } from "../data/prepare.ts";
 import { promptEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { type Samples, take } from "../data/samples.ts";
@@ -62,6 +62,7 @@ const SAMPLES_PER_ITERATION = 4;
 
 /** Step 3: PPO against the reward model. The stages of an iteration are in `ppo-trainer.ts`, each a file of this folder. */
 export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSummary> {
+  checkDataFiles(sourcesOf(config), "ppo", heldOutOf(config));
   const rlhf = await RlhfEngine.load(config);
   const prompts = await openPrompts(config, rlhf, run);
   run.note(sizesOf(rlhf));

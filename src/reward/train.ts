@@ -5,7 +5,7 @@ import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { tokenCacheFor } from "../data/cache/token-cache.ts";
 import type { PreferencePair } from "../data/encode.ts";
-import { prepareData } from "../data/prepare.ts";
+import { checkDataFiles, prepareData } from "../data/prepare.ts";
 import { preferenceEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { take } from "../data/samples.ts";
@@ -44,6 +44,7 @@ interface PairScores {
 
 /** Step 2: trains a score head and its decoder on preference pairs. */
 export async function trainReward(config: RewardConfig, run: StepRun): Promise<RewardSummary> {
+  checkDataFiles(sourcesOf(config), "reward", heldOutOf(config));
   const tokenizer = await Tokenizer.load(config.model);
   const model = await RewardModel.withNewHead(config.model, { ...config, head: { seed: config.seed } });
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);

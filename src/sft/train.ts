@@ -5,7 +5,7 @@ import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { tokenCacheFor } from "../data/cache/token-cache.ts";
 import type { SftSample } from "../data/encode.ts";
-import { prepareData } from "../data/prepare.ts";
+import { checkDataFiles, prepareData } from "../data/prepare.ts";
 import { demonstrationEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { take } from "../data/samples.ts";
@@ -31,11 +31,13 @@ export interface SftSummary {
 
 /** Step 1: fine-tunes a model on demonstrations; the loss counts the answers, or all tokens. */
 export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSummary> {
+  const sftOnly = (config.sftOnlyData ?? []).map((path) => ({ path, steps: ["sft"] as const }));
+  const sources = [...sourcesOf(config), ...sftOnly];
+  checkDataFiles(sources, "sft", heldOutOf(config));
   const tokenizer = await Tokenizer.load(config.model);
   const model = await CausalLM.load(config.model, config);
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
-  const sftOnly = (config.sftOnlyData ?? []).map((path) => ({ path, steps: ["sft"] as const }));
-  const data = await prepareData([...sourcesOf(config), ...sftOnly], "sft", {
+  const data = await prepareData(sources, "sft", {
     seed: config.seed, split: config.dataSplit, ...heldOutOf(config), encoder: demonstrationEncoder(tokenizer, { ...config, maxSeqLen }),
     cache: tokenCacheFor(config.dataCache, tokenizer, run.note), note: run.note,
   });

@@ -101,7 +101,7 @@ test.each<[string, string | Uint8Array, string, RegExp]>([
   ["an empty Parquet file", "", "a.parquet", /a\.parquet: expected a Parquet file, found an empty file; /],
   ["another file called Parquet", "PK34xxxxxxxx", "a.parquet", /expected a Parquet file, found bytes that begin with 504b3334.*; copy/],
   ["compressed Parquet", gzipSync(parquet), "a.parquet.gz", /expected a Parquet file, found gzip; decompress it/],
-  ["a truncated Parquet file", parquet.subarray(0, 500), "a.parquet", /a\.parquet: expected a whole Parquet file, found a damaged or trunc/],
+  ["a truncated Parquet file", parquet.subarray(0, 500), "a.parquet", /a\.parquet: expected a whole Parquet file, found a damaged or tru/],
   ["a truncated Arrow file", fixture("file.arrow").subarray(0, 900), "a.arrow", /a\.arrow: cannot be read as an Arrow file: .*; copy or/],
   ["another file called Arrow", "hello, world", "a.arrow", /a\.arrow: expected an Arrow file, found bytes that begin with 68656c6c/],
   ["truncated gzip", gzipSync('[{"a":1}]').subarray(0, -4), "a.json.gz", /a\.json\.gz: expected a whole compressed file, found a damaged/],
