@@ -1,9 +1,15 @@
-import { availableParallelism } from "node:os";
+import { mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 const WORKERS = 2;
 // More OpenMP threads than cores make an operator wait for a descheduled thread.
 const threads = String(Math.max(1, Math.floor(availableParallelism() / WORKERS)));
+
+// Encoded data of another run, or of the user, must not decide what a test sees.
+const cache = mkdtempSync(join(tmpdir(), "tschat-test-cache-"));
+process.on("exit", () => rmSync(cache, { recursive: true, force: true }));
 
 export default defineConfig({
   test: {
@@ -14,6 +20,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // No test may reach the real hub: a name that is no path is looked for in a cache that is not there.
-    env: { HF_HUB_OFFLINE: "1", HF_HUB_CACHE: "/nonexistent/hub", OMP_NUM_THREADS: threads, TOKENIZERS_PARALLELISM: "false" },
+    env: {
+      HF_HUB_OFFLINE: "1", HF_HUB_CACHE: "/nonexistent/hub", OMP_NUM_THREADS: threads, TOKENIZERS_PARALLELISM: "false", TSCHAT_CACHE: cache,
+    },
   },
 });

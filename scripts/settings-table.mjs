@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chatFields } from "../src/cli/chat-config.ts";
+import { previewFields, validateFields } from "../src/cli/data-config.ts";
 import { downloadFields } from "../src/cli/download-config.ts";
 import { mergeFields } from "../src/cli/merge-config.ts";
 import { configField, forceField, outputField, sharedFields } from "../src/config/common.ts";
@@ -29,6 +30,8 @@ export const tables = {
   ppo: settingsTable(without(ppoFields, allSteps)),
   parity: parityTable(),
   train: settingsTable(without(trainFields, allSteps)),
+  "data-preview": settingsTable(previewFields),
+  "data-validate": settingsTable(validateFields),
   merge: settingsTable(mergeFields),
   chat: settingsTable(chatFields),
   download: settingsTable(downloadFields),

@@ -20,7 +20,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   nn: ["tensor"],
   optim: ["tensor", "nn"],
   model: ["tensor", "nn", "optim", "tokenizer", "hub"], // GGUF files carry a tokenizer
-  data: ["tensor", "tokenizer", "hub"],
+  data: ["tensor", "tokenizer", "hub", "checkpoint"], // the token cache is locked and written as checkpoints are
   distributed: ["native", "tensor", "nn", "optim", "model"],
   metrics: ["distributed"],
   engine: ["tensor", "nn", "optim", "model", "distributed", "tokenizer"],

@@ -1,4 +1,5 @@
 import { loadDataset } from "../../src/data/dataset.ts";
+import type { Prompt } from "../../src/data/records.ts";
 import { ConfigError } from "../../src/errors.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import type { Message } from "../../src/tokenizer/message.ts";
@@ -36,7 +37,10 @@ export async function dataBatches(
   { batches, batch }: BatchCounts, file: string, { model, promptLength, format }: DataOptions,
 ): Promise<PromptBatches> {
   const tokenizer = await Tokenizer.load(model);
-  const encode = (prompt: readonly Message[]) => format === "chat" ? tokenizer.encodePrompt(prompt) : tokenizer.encode(plainText(prompt));
+  const encode = (prompt: Prompt) => {
+    if (typeof prompt === "string") return tokenizer.encode(prompt, { addSpecialTokens: true });
+    return format === "chat" ? tokenizer.encodePrompt(prompt) : tokenizer.encode(plainText(prompt));
+  };
   const prompts: number[][] = [];
   for (const { prompt } of (await loadDataset([file], "ppo", { seed: 0 })).train) {
     const tokens = await encode(prompt);

@@ -5,7 +5,7 @@ export const exitCodes = { ok: 0, failure: 1, badSettings: 2, noImprovement: 3, 
 
 const meanings: Readonly<Record<keyof typeof exitCodes, string>> = {
   ok: "done",
-  failure: "failed; the message says why",
+  failure: "failed, or data validate found bad records; the output says why",
   badSettings: "the settings or files cannot be run",
   noImprovement: "quickstart: the reward did not rise by three standard errors",
   interrupted: "stopped by Ctrl-C or SIGTERM, after saving",

@@ -1,6 +1,8 @@
 import type { ConfigOf, Field, Fields } from "../config/fields.ts";
+import { hubNameOf } from "../data/sources/locate.ts";
+import { namedDataset } from "../data/sources/named/registry.ts";
 import { hubEnvironment } from "../hub/environment.ts";
-import { hubIdOf } from "../hub/hub-id.ts";
+import { type HubId, hubIdOf } from "../hub/hub-id.ts";
 import { fetchFromHub } from "../hub/resolve.ts";
 import type { HubOptions } from "../hub/snapshot.ts";
 import { showingDownloads } from "./download-progress.ts";
@@ -14,17 +16,16 @@ import { showingDownloads } from "./download-progress.ts";
  */
 export async function fetchInputs<F extends Fields>(fields: F, config: ConfigOf<F>, made: readonly string[] = []): Promise<ConfigOf<F>> {
   const values: Record<string, unknown> = { ...config };
-  const isId = (value: unknown): boolean => {
+  const named = Object.entries(fields).filter(([key, field]) => [values[key]].flat().some((value) => {
     const path = pathOf(value);
-    return path !== undefined && !made.includes(path) && hubIdOf(path) !== undefined;
-  };
-  const named = Object.entries(fields).filter(([key, field]) => field.hub !== undefined && [values[key]].flat().some(isId));
+    return path !== undefined && !made.includes(path) && idOf(key, field, path) !== undefined;
+  }));
   if (named.length === 0) return config;
   return showingDownloads(hubEnvironment(process.env).cacheFolder, async (options) => {
     for (const [key, field] of named) {
       const value = values[key];
       const fetched: unknown[] = [];
-      for (const one of [value].flat()) fetched.push(await fetchInput(field, one, options));
+      for (const one of [value].flat()) fetched.push(await fetchInput(key, field, one, options));
       values[key] = Array.isArray(value) ? fetched : fetched[0];
     }
     return values as ConfigOf<F>;
@@ -37,10 +38,18 @@ function pathOf(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
-async function fetchInput({ hub }: Field, value: unknown, options: HubOptions): Promise<unknown> {
-  const path = pathOf(value), id = path === undefined ? undefined : hubIdOf(path);
-  if (id === undefined || hub === undefined) return value;
+/** What a setting's path names on the hub; known data sets have names of their own, and a split to evaluate on. */
+function idOf(key: string, { hub }: Field, path: string): HubId | undefined {
+  if (hub !== "dataset") return hub === undefined ? undefined : hubIdOf(path);
+  const name = hubNameOf(path, key === "evalData" ? "eval" : "train");
+  return name === undefined ? undefined : hubIdOf(name);
+}
+
+async function fetchInput(key: string, field: Field, value: unknown, options: HubOptions): Promise<unknown> {
+  const path = pathOf(value), id = path === undefined ? undefined : idOf(key, field, path), { hub } = field;
+  if (id === undefined || path === undefined) return value;
   const { pinned, paths } = await fetchFromHub(hub === "dataset" ? "dataset" : "model", id, options);
+  if (hub === "dataset" && namedDataset(path)?.hub !== undefined) return value; // the repository's name does not tell the format
   const fetched = hub === "adapter" ? paths[0] : pinned; // an adapter is read by its path only; the path has the commit in it
   return typeof value === "string" ? fetched : { ...Object(value), path: fetched };
 }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { runProgram } from "../config/command.ts";
 import { chatCommand } from "./chat.ts";
+import { dataPreviewCommand, dataValidateCommand } from "./data.ts";
 import { downloadCommand } from "./download.ts";
 import { describeFailure, epilogue } from "./exit-codes.ts";
 import { mergeCommand } from "./merge.ts";
@@ -13,7 +14,8 @@ import { trainCommand } from "./train.ts";
 
 /** All commands, in the order of the help text. */
 export const commands = [
-  quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, mergeCommand, chatCommand, downloadCommand,
+  quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, dataPreviewCommand, dataValidateCommand, mergeCommand,
+  chatCommand, downloadCommand,
 ];
 
 /** Runs one command line (without `node` and the script). Prints an error and gives its exit code instead of throwing. */
@@ -24,6 +26,7 @@ export async function runCommandLine(argv: readonly string[]): Promise<number> {
       version: packageVersion(),
       description: "Train chat models with human feedback: SFT, reward model, PPO, and talk with the result.",
       commands,
+      groups: { data: "look at data files and check them" },
       example: "tschat train --model SmolLM2-135M-Instruct.gguf --data preferences.jsonl --output runs/first",
       epilogue,
     }, argv);

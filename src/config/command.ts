@@ -1,4 +1,4 @@
-import { Argument, Command, CommanderError, Option } from "commander";
+import { Argument, Command, CommanderError, Help, Option } from "commander";
 import { ConfigError } from "../errors.ts";
 import type { Field, Fields } from "./fields.ts";
 import { didYouMean, flagOf, kebab, nearest } from "./names.ts";
@@ -6,6 +6,7 @@ import type { Flags } from "./resolve.ts";
 
 /** One command of the command line. */
 export interface CommandSpec {
+  /** One word, or two for a command of a group: `data preview`. */
   readonly name: string;
   /** One line for the list of commands. */
   readonly summary: string;
@@ -28,6 +29,8 @@ export interface ProgramSpec {
   readonly version: string;
   readonly description: string;
   readonly commands: readonly CommandSpec[];
+  /** One line for each group of commands with a name of two words: first word -> summary. */
+  readonly groups?: Readonly<Record<string, string>>;
   /** Printed at the end of every help text. */
   readonly epilogue: string;
   readonly example: string;
@@ -48,17 +51,31 @@ export async function runProgram(spec: ProgramSpec, argv: readonly string[]): Pr
     .helpOption("-h, --help", "print this help")
     .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", `\nExample:\n  ${spec.example}\n\n${spec.epilogue}`);
+  // The commands of a group stand in the list with both words.
+  const plain = new Help();
+  program.configureHelp({
+    visibleCommands: (shown) => plain.visibleCommands(shown).flatMap((each) => (each.commands.length > 0 ? each.commands : [each])),
+    subcommandTerm: (each) => {
+      const group = each.parent === null || each.parent === program ? "" : `${each.parent.name()} `;
+      return group + plain.subcommandTerm(each);
+    },
+  });
   quiet(program);
   for (const command of spec.commands) {
-    program.addCommand(toCommander(command, spec.epilogue, (code) => { exitCode = code; }));
+    const [first = "", second] = command.name.split(" ");
+    const parent = second === undefined ? program : groupOf(program, first, spec.groups?.[first] ?? "");
+    parent.addCommand(toCommander(command, spec.epilogue, (code) => { exitCode = code; }));
   }
-  const command = spec.commands.find(({ name }) => name === argv[0]);
+  const command = spec.commands.find(({ name }) => name.split(" ").every((word, i) => word === argv[i]));
+  const numWords = command?.name.split(" ").length ?? 0;
   if (argv.length === 0) {
     program.outputHelp();
     return exitCode;
   }
   try {
-    await program.parseAsync(command === undefined ? argv : [command.name, ...canonicalFlags(command, argv.slice(1))], { from: "user" });
+    const words = command === undefined ? [...argv] : [...argv.slice(0, numWords), ...canonicalFlags(command, argv.slice(numWords))];
+    if (command === undefined && argv.length === 1 && Object.hasOwn(spec.groups ?? {}, argv[0] ?? "")) words.push("--help");
+    await program.parseAsync(words, { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode !== 0) throw new ConfigError(explain(error, command, spec), { cause: error });
@@ -71,8 +88,19 @@ function quiet(command: Command): void {
   command.exitOverride().configureOutput({ outputError: () => {} }).showSuggestionAfterError(false);
 }
 
+/** The command that holds the commands of a group, made when it is first needed. */
+function groupOf(program: Command, name: string, summary: string): Command {
+  const known = program.commands.find((command) => command.name() === name);
+  if (known !== undefined) return known;
+  const group = new Command(name).summary(summary).description(summary).usage("<command> [options]")
+    .helpOption("-h, --help", "print this help").helpCommand(false);
+  quiet(group);
+  program.addCommand(group);
+  return group;
+}
+
 function toCommander(spec: CommandSpec, epilogue: string, finish: (exitCode: number) => void): Command {
-  const command = new Command(spec.name)
+  const command = new Command(spec.name.split(" ").at(-1))
     .summary(spec.summary)
     .description((spec.description ?? spec.summary).replace(/\n/g, " "))
     .helpOption("-h, --help", "print this help")
@@ -178,7 +206,7 @@ function explain(error: CommanderError, command: CommandSpec | undefined, spec: 
   const see = `see ${spec.name} ${command === undefined ? "" : `${command.name} `}--help`;
   switch (error.code) {
     case "commander.unknownCommand":
-      return `unknown command ${quoted}${didYouMean(quoted, spec.commands.map(({ name }) => name)) || `; ${see}`}`;
+      return `unknown command ${quoted}${didYouMean(quoted, spec.commands.flatMap(({ name }) => name.split(" "))) || `; ${see}`}`;
     case "commander.unknownOption": {
       const name = kebab(quoted.split("=", 1)[0] ?? quoted);
       if (command === undefined) return `unknown flag ${quoted}; flags follow the command; ${see}`;

@@ -1,5 +1,6 @@
 import { ConfigError } from "../errors.ts";
-import { boolean, choice, group, integer, number, path, paths, text } from "./fields.ts";
+import { type ShapeSettings, type SourceSetting, withShape, withWeights } from "./data-sources.ts";
+import { boolean, choice, group, integer, number, numbers, path, sources, text } from "./fields.ts";
 
 /** `--config`, for every command that reads a settings file. */
 export const configField = {
@@ -30,18 +31,31 @@ export const forceField = {
 /** Records held out when neither --eval-size nor --eval-data is given. */
 export const defaultEvalSize = 64;
 
-interface HeldOutSettings {
+interface HeldOutSettings extends ShapeSettings {
   readonly evalData?: string | undefined;
   readonly evalSize?: number | undefined;
 }
 
 /** What is held out of the data, or the file that takes its place. */
-export function heldOutOf({ evalData, evalSize }: HeldOutSettings): { heldOutPaths: string[] } | { heldOutShare: number } {
-  return evalData === undefined ? { heldOutShare: evalSize ?? defaultEvalSize } : { heldOutPaths: [evalData] };
+export function heldOutOf(
+  { evalData, evalSize, ...shape }: HeldOutSettings,
+): { heldOutPaths: readonly (string | SourceSetting)[] } | { heldOutShare: number } {
+  return evalData === undefined ? { heldOutShare: evalSize ?? defaultEvalSize } : { heldOutPaths: withShape([evalData], shape) };
 }
 
-/** @throws {ConfigError} when a setting would have no effect */
-export function checkSharedConfig({ evalData, evalSize }: HeldOutSettings): void {
+interface DataSettings extends ShapeSettings {
+  readonly data: readonly (string | SourceSetting)[];
+  readonly dataWeights?: readonly number[] | undefined;
+}
+
+/** The sources to train on, with what the flags say about them. @throws {ConfigError} when that does not fit together */
+export function sourcesOf({ data, dataWeights, ...shape }: DataSettings): readonly (string | SourceSetting)[] {
+  return withWeights(withShape(data, shape), dataWeights);
+}
+
+/** @throws {ConfigError} when a setting would have no effect, or weights and sources do not fit together */
+export function checkSharedConfig({ evalData, evalSize, ...settings }: HeldOutSettings & DataSettings): void {
+  sourcesOf(settings);
   if (evalData !== undefined && evalSize !== undefined) {
     throw new ConfigError("--eval-size: not beside --eval-data, whose records are all held out; give one of them");
   }
@@ -50,9 +64,20 @@ export function checkSharedConfig({ evalData, evalSize }: HeldOutSettings): void
 /** Settings that all steps share, and that `tschat train` therefore takes once. */
 export const sharedFields = {
   ...group("Data:", {
-    data: paths({
-      hint: "<files...>", aliases: ["data_path", "prompts"], hub: "dataset",
-      help: "data to train on: JSONL files, also .gz and .zst, or data sets on the hub: org/name[@revision][:split]",
+    data: sources({
+      aliases: ["data_path", "prompts"], hub: "dataset",
+      help: "data to train on: files or folders (JSONL, JSON, CSV, TSV, Parquet, Arrow; text also .gz, .zst), names of known data sets, " +
+        "or data sets on the hub: org/name[@revision][:split]",
+    }),
+    dataWeights: numbers({
+      above: 0, optional: true,
+      help: "shares of the sources of --data in every epoch, e.g. 0.7 0.3; without it an epoch has every record once",
+    }),
+    dataFields: text({
+      hint: "<name=path,...>", optional: true, help: "where in a record its fields are, e.g. prompt=question,completion=answer.text",
+    }),
+    dataFormat: text({
+      hint: "<name>", optional: true, help: "known data set whose format the records have, e.g. openai/gsm8k, or parity",
     }),
     evalData: path({
       hint: "<file>", optional: true, aliases: ["eval_prompts"], hub: "dataset",
@@ -61,6 +86,14 @@ export const sharedFields = {
     dataSplit: text({
       hint: "<a,b,c>", optional: true,
       help: "give each step its own share of the data, in these proportions, e.g. 2,4,4; without it every step sees all",
+    }),
+    truncation: choice(["drop", "left", "right", "error"], {
+      default: "drop", aliases: ["truncation_mode"], synonyms: { keep_end: "left", keep_start: "right" },
+      help: "what is too long is left out, loses its oldest turns (left) or its end (right), or ends the command; all is counted",
+    }),
+    dataCache: text({
+      hint: "<dir|off>", optional: true, neutral: true,
+      help: "folder for encoded data, which steps and runs share; tokens/ in tschat's cache folder when left out; off keeps them in memory",
     }),
     evalSize: integer({
       min: 1, optional: true, help: `records held out of --data for evaluation; ${defaultEvalSize} when left out; not beside --eval-data`,

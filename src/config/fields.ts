@@ -1,10 +1,12 @@
+import type { SourceSetting } from "./data-sources.ts";
+
 /**
  * How a setting is declared: once, as a plain object. The same object yields the TypeScript type (`ConfigOf`), the flag and
  * its help (`command.ts`), the key in a settings file, and the validation (`schema.ts`).
  */
 
-/** What kind of value a field holds. `paths` and `choices` hold lists. */
-export type FieldKind = "text" | "path" | "paths" | "integer" | "number" | "choice" | "choices" | "boolean";
+/** What kind of value a field holds. `paths`, `sources`, `numbers` and `choices` hold lists. */
+export type FieldKind = "text" | "path" | "paths" | "sources" | "integer" | "number" | "numbers" | "choice" | "choices" | "boolean";
 
 /** One setting. `T` is the type of its value and includes `undefined` for an optional one. */
 export interface Field<T = unknown> {
@@ -63,6 +65,8 @@ export interface NumberOptions extends FieldOptions<number> {
 export interface PathOptions<T> extends FieldOptions<T> {
   readonly hub?: "model" | "adapter" | "dataset";
 }
+/** Bounds that hold for each number of a list. */
+export type NumberListOptions = FieldOptions<readonly number[]> & Pick<NumberOptions, "min" | "max" | "above">;
 
 /** Options of a choice. */
 export interface ChoiceOptions<T> extends FieldOptions<T> {
@@ -89,11 +93,19 @@ export const path: Maker<string, PathOptions<string>> = (options: PathOptions<st
 export const paths: Maker<readonly string[], PathOptions<readonly string[]>> = (options: PathOptions<readonly string[]>) =>
   makeField("paths", "<paths...>", options);
 
+/** One or more sources of data: in a flag files or folders, in a settings file also objects. */
+export const sources: Maker<readonly (string | SourceSetting)[], PathOptions<readonly string[]>> =
+  (options: PathOptions<readonly string[]>) => makeField("sources", "<files...>", options);
+
 /** A whole number. */
 export const integer: Maker<number, NumberOptions> = (options: NumberOptions) => makeField("integer", "<n>", options);
 
 /** A finite number; `1e-5` is understood in flags and files. */
 export const number: Maker<number, NumberOptions> = (options: NumberOptions) => makeField("number", "<number>", options);
+
+/** One or more numbers, as `--name 1 2` or `--name 1,2`. */
+export const numbers: Maker<readonly number[], NumberListOptions> = (options: NumberListOptions) =>
+  makeField<readonly number[]>("numbers", "<numbers...>", options);
 
 /** A switch: `--name` and `--no-name`. */
 export const boolean: Maker<boolean, FieldOptions<boolean>> = (options: FieldOptions<boolean>) => makeField("boolean", "", options);
@@ -142,11 +154,13 @@ export function expectedValue(field: Field): string {
     case "text": return "text";
     case "path": return "a path";
     case "paths": return "one or more paths";
+    case "sources": return "one or more files, folders or sources";
     case "choice": return `one of ${field.choices?.join(", ")}`;
     case "choices": return `one or more of ${field.choices?.join(", ")}`;
     case "boolean": return "true or false";
     case "integer": return `a whole number${range(field)}`;
     case "number": return `a number${range(field)}`;
+    case "numbers": return `one or more numbers, each${range(field)}`;
     default: return field.kind satisfies never;
   }
 }

@@ -1,4 +1,5 @@
 import { ConfigError } from "../errors.ts";
+import { sourceProblem } from "./data-sources.ts";
 import { expectedValue, type ConfigOf, type Fields } from "./fields.ts";
 import { flagOf } from "./names.ts";
 import { coerce, schemaOf } from "./schema.ts";
@@ -86,6 +87,7 @@ function pick<F extends Fields>(fields: F, layers: readonly Layer[]): ConfigOf<F
   const messages = [...wrong].map((key) => {
     const field = fields[key];
     const value = values[key];
+    if (field?.kind === "sources") return `${labels[key]}: ${sourceProblem(value)}`;
     return `${labels[key]}: expected ${field && expectedValue(field)}, got ${typeof value === "number" ? value : JSON.stringify(value)}`;
   });
   throw new ConfigError(messages.join("\n"));

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { sourceSchema } from "./data-sources.ts";
 import type { Field, Fields } from "./fields.ts";
 
 /**
@@ -18,11 +19,13 @@ function valueSchema(field: Field): z.ZodType {
     case "text": return z.string();
     case "path": return z.string().min(1);
     case "paths": return z.array(z.string().min(1)).min(1);
+    case "sources": return z.array(sourceSchema).min(1);
     case "choice": return z.enum([...(field.choices ?? [])]);
     case "choices": return z.array(z.enum([...(field.choices ?? [])])).min(1);
     case "boolean": return z.boolean();
     case "integer": return bounded(z.int(), field);
     case "number": return bounded(z.number(), field);
+    case "numbers": return z.array(bounded(z.number(), field)).min(1);
     default: return field.kind satisfies never;
   }
 }
@@ -45,12 +48,18 @@ export function coerce(field: Field, raw: unknown): unknown {
   switch (field.kind) {
     case "integer":
     case "number": return typeof raw === "string" && numeral.test(raw.trim()) ? Number(raw) : raw;
+    case "numbers": {
+      const items: readonly unknown[] = Array.isArray(raw) ? raw : [raw];
+      const parts = items.flatMap((item) => (typeof item === "string" ? item.split(",") : [item]));
+      return parts.map((part) => coerce({ ...field, kind: "number" }, part));
+    }
     case "choice": return typeof raw === "string" ? choiceOf(field, raw) : raw;
     case "choices": {
       const items: readonly unknown[] = Array.isArray(raw) ? raw : [raw];
       return items.flatMap((item) => String(item).split(",")).map((name) => choiceOf(field, name));
     }
     case "paths": return typeof raw === "string" ? [raw] : raw;
+    case "sources": return Array.isArray(raw) ? raw : [raw];
     default: return raw;
   }
 }

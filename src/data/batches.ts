@@ -1,5 +1,6 @@
 import { ConfigError } from "../errors.ts";
-import { shuffleIndices } from "./shuffle.ts";
+import { type DrawnSet, drawnRows } from "./drawn-sets.ts";
+import { epochOrder } from "./shuffle.ts";
 
 /** Where training stands in its data, for resuming: `index` samples of epoch `epoch` (from 0) have been taken. */
 export interface SamplerState {
@@ -23,19 +24,10 @@ export interface SamplerOptions {
   readonly numEpochs: number;
   /** Whether a last minibatch with fewer than `batchSize` samples is left out; false if not given. */
   readonly dropLast?: boolean;
+  /** Sets that an epoch takes fixed numbers of; without them it takes every sample once. */
+  readonly sets?: readonly DrawnSet[] | undefined;
   /** Where to go on; the start if not given. */
   readonly from?: SamplerState;
-}
-
-/**
- * The order in which epoch `epoch` (from 0) visits `size` samples: `shuffleIndices` with a seed of its own,
- *
- *     (seed + (epoch + 1) * 0x9e3779b9) mod 2^32
- *
- * so no epoch repeats another, nor the shuffle that split or blended the data. DeepSpeed-Chat replays one order in every epoch.
- */
-export function epochOrder(size: number, seed: number, epoch: number): Uint32Array {
-  return shuffleIndices((seed + Math.imul(epoch + 1, 0x9e3779b9)) >>> 0, size);
 }
 
 /**
@@ -67,12 +59,29 @@ export function* minibatches(
  * exactly as an uninterrupted run would.
  */
 export function* trainingBatches(options: SamplerOptions): Generator<Minibatch> {
-  const { size, batchSize, seed, numEpochs, dropLast = false, from = { epoch: 0, index: 0 } } = options;
+  const { size, sets, batchSize, seed, numEpochs, dropLast = false, from = { epoch: 0, index: 0 } } = options;
   for (let epoch = from.epoch; epoch < numEpochs; epoch++) {
     let index = epoch === from.epoch ? from.index : 0;
-    for (const rows of minibatches(epochOrder(size, seed, epoch), batchSize, { dropLast, start: index })) {
+    const order = sets === undefined ? epochOrder(size, seed, epoch) : drawnRows(sets, seed, epoch);
+    for (const rows of minibatches(order, batchSize, { dropLast, start: index })) {
       index += rows.length;
       yield { rows, next: { epoch, index } };
     }
   }
+}
+
+/**
+ * The part of a minibatch that one rank computes: the parts of all ranks in their order are the minibatch, no sample is in two of them,
+ * and their sizes differ by one at most. So every number of ranks sees the same minibatches as one process; a part may be empty.
+ *
+ *     shard([4, 0, 3, 1, 2], 0, 2) // [4, 0]
+ *     shard([4, 0, 3, 1, 2], 1, 2) // [3, 1, 2]
+ *
+ * @throws {RangeError} unless 0 <= `rank` < `worldSize`, whole numbers
+ */
+export function shard<T>(rows: readonly T[], rank: number, worldSize: number): T[] {
+  if (!Number.isInteger(worldSize) || !Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
+    throw new RangeError(`shard: expected a rank in [0, ${worldSize - 1}], got ${rank}`);
+  }
+  return rows.slice(Math.floor((rank * rows.length) / worldSize), Math.floor(((rank + 1) * rows.length) / worldSize));
 }

@@ -1,6 +1,8 @@
 import { ConfigError } from "../errors.ts";
 import type { Message } from "../tokenizer/message.ts";
-import { countReason, type Demonstration, type Origin, type Preference, type PromptRecord, type ReasonCounts } from "./records.ts";
+import { demonstrationEncoder, preferenceEncoder, promptEncoder } from "./record-encoders.ts";
+import { countReason, type Demonstration, type Preference, type PromptRecord, type ReasonCounts } from "./records.ts";
+import type { Truncation } from "./truncate.ts";
 
 /** What encoding needs of a tokenizer; `Tokenizer` has it. */
 export interface ConversationEncoder {
@@ -11,6 +13,10 @@ export interface ConversationEncoder {
    * They begin with what `encodePrompt` gives for the messages before the last.
    */
   encodeConversation(messages: readonly Message[]): Promise<{ tokens: number[]; assistantMask: boolean[] }>;
+  /** The tokens of text that is no dialogue; `addSpecialTokens` puts those of the tokenizer (the start token) around it. */
+  encode(text: string, options: { addSpecialTokens: boolean }): Promise<number[]>;
+  /** Ends an answer to plain text too. */
+  readonly endOfTurnTokenId: number;
 }
 
 /**
@@ -42,139 +48,140 @@ export interface PromptSample {
   readonly text: string;
 }
 
-/** Samples in the order of their records, and how many records were left out. */
+/** Samples in the order of their records, and how many records were left out or shortened. */
 export interface Encoded<T> {
   readonly samples: readonly T[];
   readonly dropped: ReasonCounts;
+  /** Samples that are a part of their record. */
+  readonly numTruncated: number;
 }
 
 /** Called as encoding goes on, with records done and in all. */
 export type EncodeProgress = (done: number, total: number) => void;
 
+/** Settings that all encodings share. */
+export interface EncodeOptions {
+  /** What becomes of records that are too long; "drop" if not given. */
+  readonly truncation?: Truncation;
+  readonly onProgress?: EncodeProgress;
+}
+
 /** Settings of `encodeDemonstrations`. */
-export interface DemonstrationOptions {
+export interface DemonstrationOptions extends EncodeOptions {
   /** Tokens. */
   readonly maxSeqLen: number;
   /** "answer": the assistant turns that the record wants imitated, ends of turn included; "all": every token but the first. */
   readonly lossOn: "answer" | "all";
-  /** Cuts longer samples at the right, as DeepSpeed-Chat does, instead of dropping them; a cut answer has no end of turn. */
-  readonly truncate?: boolean;
-  readonly onProgress?: EncodeProgress;
 }
 
 /** Settings of `encodePreferences`. */
-export interface PreferenceOptions {
+export interface PreferenceOptions extends EncodeOptions {
   /** Tokens. */
   readonly maxSeqLen: number;
-  readonly onProgress?: EncodeProgress;
 }
 
 /** Settings of `encodePrompts`. */
-export interface PromptOptions {
+export interface PromptOptions extends EncodeOptions {
   /** Tokens. */
   readonly maxPromptLen: number;
-  readonly onProgress?: EncodeProgress;
+}
+
+/** What became of one record: a sample, or the reason why there is none. */
+export interface Encoding<T> {
+  /** Tokens of the whole record; of a pair's longer side. */
+  readonly length: number;
+  readonly sample?: T;
+  /** Whether `sample` is a part of the record. */
+  readonly isTruncated?: boolean;
+  readonly reason?: string;
+}
+
+/** Encodes records one by one. */
+export interface RecordEncoder<R, T> {
+  /** The setting that limits the length, for messages: `maxSeqLen`. */
+  readonly setting: string;
+  /** Tokens. */
+  readonly limit: number;
+  /** All settings that decide what a sample is. */
+  readonly options: Readonly<Record<string, string | number>>;
+  /** @throws {ConfigError} with file and line if the chat template refuses a dialogue, or it is too long under `truncation: "error"` */
+  encode(record: R): Promise<Encoding<T>>;
 }
 
 /**
- * SFT samples of demonstrations.
+ * SFT samples of demonstrations. Too long ones are dropped, or shortened: at the right like DeepSpeed-Chat, tokens at the end, so that
+ * a cut answer has no end of turn; at the left as `shortenPrompt` does, with the answer whole.
  *
  * @throws {ConfigError} if none fits into `maxSeqLen`, and with file and line if the chat template refuses a dialogue
  */
 export function encodeDemonstrations(
   records: readonly Demonstration[], encoder: ConversationEncoder, options: DemonstrationOptions,
 ): Promise<Encoded<SftSample>> {
-  const { maxSeqLen, lossOn, truncate = false } = options;
-  return encodeAll(records, { setting: "maxSeqLen", limit: maxSeqLen, onProgress: options.onProgress }, async (record) => {
-    const { tokens, answerStart, assistantMask } = await encodeAnswer(encoder, record.prompt, record.answer);
-    const lossMask = assistantMask.slice(0, maxSeqLen).map((isAssistant, i) => {
-      if (lossOn === "all") return i > 0;
-      return record.trainedTurns === "all" ? isAssistant : i >= answerStart;
-    });
-    const fits = truncate ? lossMask.includes(true) : tokens.length <= maxSeqLen;
-    return { length: tokens.length, sample: fits ? { tokens: tokens.slice(0, maxSeqLen), lossMask } : undefined };
-  });
+  return encodeAll(records, demonstrationEncoder(encoder, options), options.onProgress);
 }
 
 /**
- * Pairs for the reward model or DPO. A pair is dropped if either side is longer than `maxSeqLen` tokens; DeepSpeed-Chat cuts it,
- * which may leave two equal sides.
+ * Pairs for the reward model or DPO. A pair is too long if either side has more than `maxSeqLen` tokens; it is dropped, or
+ * shortened: at the right like DeepSpeed-Chat, each side by itself, and dropped if both become equal; at the left as `shortenPrompt`
+ * does, the same for both, with the answers whole.
  *
  * @throws {ConfigError} if none fits into `maxSeqLen`, and with file and line if the chat template refuses a dialogue
  */
 export function encodePreferences(
   records: readonly Preference[], encoder: ConversationEncoder, options: PreferenceOptions,
 ): Promise<Encoded<PreferencePair>> {
-  const limits = { setting: "maxSeqLen", limit: options.maxSeqLen, onProgress: options.onProgress };
-  return encodeAll(records, limits, async ({ prompt, chosen, rejected }) => {
-    const [better, worse] = await Promise.all([encodeAnswer(encoder, prompt, chosen), encodeAnswer(encoder, prompt, rejected)]);
-    const length = Math.max(better.tokens.length, worse.tokens.length);
-    const fits = length <= options.maxSeqLen;
-    return { length, sample: fits ? { chosen: better.tokens, rejected: worse.tokens, promptLength: better.answerStart } : undefined };
-  });
+  return encodeAll(records, preferenceEncoder(encoder, options), options.onProgress);
 }
 
 /**
- * Prompts for PPO. Those longer than `maxPromptLen` tokens are dropped, as in DeepSpeed-Chat.
+ * Prompts for PPO. Those longer than `maxPromptLen` tokens are dropped, as in DeepSpeed-Chat, or shortened as `shortenPrompt` does.
  *
  * @throws {ConfigError} if none fits into `maxPromptLen`, and with file and line if the chat template refuses a dialogue
  */
 export function encodePrompts(
   records: readonly PromptRecord[], encoder: ConversationEncoder, options: PromptOptions,
 ): Promise<Encoded<PromptSample>> {
-  const limits = { setting: "maxPromptLen", limit: options.maxPromptLen, onProgress: options.onProgress };
-  return encodeAll(records, limits, async ({ prompt }) => {
-    const tokens = await encoder.encodePrompt(prompt);
-    const fits = tokens.length <= options.maxPromptLen;
-    return { length: tokens.length, sample: fits ? { tokens, text: prompt.at(-1)?.content ?? "" } : undefined };
-  });
-}
-
-/** A dialogue and its answer; the answer begins at `answerStart` and goes to the end. */
-async function encodeAnswer(encoder: ConversationEncoder, prompt: readonly Message[], answer: string) {
-  const { tokens, assistantMask } = await encoder.encodeConversation([...prompt, { role: "assistant", content: answer }]);
-  return { tokens, assistantMask, answerStart: assistantMask.lastIndexOf(false) + 1 };
-}
-
-interface Limits {
-  /** Name of the setting, for the message. */
-  readonly setting: string;
-  /** Tokens. */
-  readonly limit: number;
-  readonly onProgress: EncodeProgress | undefined;
+  return encodeAll(records, promptEncoder(encoder, options), options.onProgress);
 }
 
 /** Records encoded at a time: enough to keep the tokenizer's threads busy, few enough to hold little in memory. */
 const CONCURRENCY = 64;
 
-/** Encodes every record; one without a sample was too long. `length` is in tokens. */
-async function encodeAll<R extends { readonly origin: Origin }, T>(
-  records: readonly R[], { setting, limit, onProgress }: Limits, encode: (record: R) => Promise<{ length: number; sample: T | undefined }>,
+/** What `work` gives for each item, in their order; some are under way at a time. */
+export async function* inOrder<I, O>(items: Iterable<I> | AsyncIterable<I>, work: (item: I) => Promise<O>): AsyncGenerator<O> {
+  let chunk: I[] = [];
+  for await (const item of items) {
+    chunk.push(item);
+    if (chunk.length < CONCURRENCY) continue;
+    yield* await Promise.all(chunk.map(work));
+    chunk = [];
+  }
+  yield* await Promise.all(chunk.map(work));
+}
+
+async function encodeAll<R, T>(
+  records: readonly R[], encoder: RecordEncoder<R, T>, onProgress: EncodeProgress | undefined,
 ): Promise<Encoded<T>> {
   const samples: T[] = [];
   const dropped: Record<string, number> = {};
-  let shortest = Infinity;
-  for (let start = 0; start < records.length; start += CONCURRENCY) {
-    const chunk = records.slice(start, start + CONCURRENCY);
-    for (const { length, sample } of await Promise.all(chunk.map((record) => withOrigin(record, encode)))) {
-      shortest = Math.min(shortest, length);
-      if (sample === undefined) countReason(dropped, `longer than ${setting} ${limit}`);
-      else samples.push(sample);
-    }
-    onProgress?.(start + chunk.length, records.length);
+  let shortest = Infinity, done = 0, numTruncated = 0;
+  for await (const { length, sample, isTruncated, reason } of inOrder(records, (record) => encoder.encode(record))) {
+    shortest = Math.min(shortest, length);
+    if (isTruncated === true) numTruncated++;
+    if (sample !== undefined) samples.push(sample);
+    else countReason(dropped, reason ?? "no sample");
+    if (++done % CONCURRENCY === 0 || done === records.length) onProgress?.(done, records.length);
   }
-  if (samples.length === 0 && records.length > 0) {
-    throw new ConfigError(`${setting} ${limit}: expected records of at most ${limit} tokens, found ${records.length}, ` +
-      `the shortest of ${shortest} tokens; raise ${setting} or shorten the data`);
-  }
-  return { samples, dropped };
+  checkSomeFit(encoder, { numRecords: records.length, numSamples: samples.length, shortest });
+  return { samples, dropped, numTruncated };
 }
 
-async function withOrigin<R extends { readonly origin: Origin }, T>(record: R, encode: (record: R) => Promise<T>): Promise<T> {
-  try {
-    return await encode(record);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    throw new ConfigError(`${record.origin.path}:${record.origin.line}: ${error.message}`, { cause: error });
-  }
+/** @throws {ConfigError} if there are records but no sample, with the tokens of the shortest */
+export function checkSomeFit(
+  { setting, limit }: Pick<RecordEncoder<never, unknown>, "setting" | "limit">,
+  { numRecords, numSamples, shortest }: { numRecords: number; numSamples: number; shortest: number },
+): void {
+  if (numSamples > 0 || numRecords === 0) return;
+  throw new ConfigError(`${setting} ${limit}: expected records of at most ${limit} tokens, found ${numRecords}, ` +
+    `the shortest of ${shortest} tokens; raise ${setting} or shorten the data`);
 }

@@ -1,13 +1,16 @@
-import { type FileHandle, open } from "node:fs/promises";
-import { type Duplex, pipeline, type Readable } from "node:stream";
-import * as zlib from "node:zlib";
 import { ConfigError } from "../errors.ts";
+import { decodeUtf8, readBytes, reasonOf } from "./files/bytes.ts";
+import type { ReadOptions } from "./files/raw-record.ts";
+import { type Origin, RecordError } from "./records.ts";
 
 /** One JSON value of a JSONL file and the line it stands on, counted from 1 with blank lines included. */
 export interface JsonLine {
   readonly value: unknown;
   readonly line: number;
 }
+
+/** Longest line, in bytes: a larger one is a file of another format, and would be held in memory whole. */
+const MAX_LINE_BYTES = 1 << 28;
 
 /**
  * The JSON values of a JSONL file, in order; blank lines are passed over.
@@ -16,15 +19,15 @@ export interface JsonLine {
  * @throws {ConfigError} for a file that is missing, unreadable, a folder, empty or damaged, and with `file:line` for a line
  *   that is not UTF-8 or not JSON
  */
-export async function* readJsonl(path: string): AsyncGenerator<JsonLine> {
+export async function* readJsonl(path: string, options: ReadOptions = {}): AsyncGenerator<JsonLine> {
   let line = 0;
   let isEmpty = true;
-  for await (const bytes of splitLines(readChunks(path))) {
+  for await (const bytes of splitLines(readBytes(path, options.signal), path)) {
     line++;
-    const text = decodeLine(bytes, `${path}:${line}`);
-    if (text.trim() === "") continue;
+    if (isBlank(bytes)) continue;
     isEmpty = false;
-    yield { value: parseLine(text, `${path}:${line}`), line };
+    const value = tolerant(() => parseLine(bytes, { path, line }), options.onBadRecord);
+    if (value !== undefined) yield { value, line };
   }
   if (isEmpty) {
     throw new ConfigError(`${path}: expected at least one record, found ${line === 0 ? "an empty file" : "only blank lines"}; ` +
@@ -32,93 +35,62 @@ export async function* readJsonl(path: string): AsyncGenerator<JsonLine> {
   }
 }
 
-function decodeLine(bytes: Buffer, where: string): string {
+/** What `read` gives, or nothing where a record is bad and `onBadRecord` takes its error. */
+export function tolerant(read: () => unknown, onBadRecord: ReadOptions["onBadRecord"]): unknown {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new ConfigError(`${where}: expected UTF-8 text, found other bytes; convert the file to UTF-8`, { cause });
+    return read();
+  } catch (error) {
+    if (!(error instanceof RecordError) || onBadRecord === undefined) throw error;
+    onBadRecord(error);
+    return undefined;
   }
 }
 
-function parseLine(text: string, where: string): unknown {
+/** The text of a record. @throws {RecordError} if it is not UTF-8 */
+export function decodeRecord(bytes: Buffer, origin: Origin): string {
+  try {
+    return decodeUtf8(bytes, `${origin.path}:${origin.line}`);
+  } catch (cause) {
+    if (!(cause instanceof ConfigError)) throw cause;
+    throw new RecordError(origin, undefined, cause.message.slice(`${origin.path}:${origin.line}: `.length), { cause });
+  }
+}
+
+function isBlank(bytes: Buffer): boolean {
+  return bytes.every((byte) => byte === 32 || (byte >= 9 && byte <= 13));
+}
+
+function parseLine(bytes: Buffer, origin: Origin): unknown {
+  const text = decodeRecord(bytes, origin);
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new ConfigError(`${where}: expected one JSON object on the line, found: ${reason(cause)}; ` +
+    throw new RecordError(origin, undefined, `expected one JSON object on the line, found: ${reasonOf(cause)}; ` +
       "write each record on a line of its own (JSONL)", { cause });
   }
 }
 
 /** Lines without their "\n". Node's readline is not used: it also breaks lines at U+2028, which JSON strings may contain. */
-async function* splitLines(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* splitLines(chunks: AsyncIterable<Buffer>, path: string): AsyncGenerator<Buffer> {
   let pending: Buffer[] = [];
+  let pendingBytes = 0;
+  let line = 1;
   for await (const chunk of chunks) {
     let start = 0;
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
-      pending.push(chunk.subarray(start, end));
-      yield Buffer.concat(pending);
+      const rest = chunk.subarray(start, end);
+      yield pending.length === 0 ? rest : Buffer.concat([...pending, rest]);
       pending = [];
+      pendingBytes = 0;
+      line++;
       start = end + 1;
     }
     if (start < chunk.length) pending.push(chunk.subarray(start));
+    pendingBytes += chunk.length - start;
+    if (pendingBytes > MAX_LINE_BYTES) {
+      throw new ConfigError(`${path}:${line}: expected one record per line, found a line of more than ${MAX_LINE_BYTES >> 20} MiB; ` +
+        "if the file is one JSON array, give it the ending .json");
+    }
   }
   if (pending.length > 0) yield Buffer.concat(pending);
-}
-
-async function* readChunks(path: string): AsyncGenerator<Buffer> {
-  const { source, decoder } = await openSource(path);
-  // The callback needs no code: pipeline destroys the decoder with the error, and reading it below throws that error.
-  const stream = decoder === undefined ? source : pipeline(source, decoder, () => {});
-  try {
-    for await (const chunk of stream) yield chunk as Buffer;
-  } catch (cause) {
-    const problem = decoder === undefined ? "cannot be read" : "expected a whole compressed file, found a damaged or truncated one";
-    throw new ConfigError(`${path}: ${problem}: ${reason(cause)}; copy or download it again`, { cause });
-  }
-}
-
-interface Source {
-  readonly source: Readable;
-  /** What decompresses `source`; `undefined` for plain text. */
-  readonly decoder: Duplex | undefined;
-}
-
-async function openSource(path: string): Promise<Source> {
-  const handle = await openFile(path);
-  try {
-    if ((await handle.stat()).isDirectory()) {
-      throw new ConfigError(`${path}: expected a JSONL file, found a folder; name the files inside it`);
-    }
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(4), 0, 4, 0);
-    const decoder = decoderFor(path, buffer.subarray(0, bytesRead).toString("hex"));
-    return { source: handle.createReadStream({ start: 0 }), decoder };
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
-}
-
-async function openFile(path: string): Promise<FileHandle> {
-  try {
-    return await open(path);
-  } catch (cause) {
-    const isMissing = (cause as NodeJS.ErrnoException).code === "ENOENT";
-    throw new ConfigError(isMissing
-      ? `${path}: expected a JSONL file, found nothing; check the path`
-      : `${path}: cannot be opened: ${reason(cause)}; check its permissions`, { cause });
-  }
-}
-
-/** The decompressor for a file whose first four bytes are `magic` (hexadecimal): RFC 1952 for gzip, RFC 8878 for zstd. */
-function decoderFor(path: string, magic: string): Duplex | undefined {
-  if (magic.startsWith("1f8b")) return zlib.createGunzip();
-  if (magic !== "28b52ffd") return undefined;
-  if (!("createZstdDecompress" in zlib)) {
-    throw new ConfigError(`${path}: zstd files need Node 22.15 or newer, this is ${process.version}; update Node or decompress the file`);
-  }
-  return zlib.createZstdDecompress();
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -8,22 +8,28 @@ export interface Origin {
   readonly line: number;
 }
 
-/** A dialogue that waits for an answer; its last message is the user's. */
+/**
+ * What an answer follows: a dialogue whose last message is the user's, or text that is encoded as it is, without a chat template.
+ * Text to imitate as a whole follows the empty text.
+ */
+export type Prompt = readonly Message[] | string;
+
+/** A prompt that waits for an answer. */
 export interface PromptRecord {
   readonly kind: "prompt";
   readonly origin: Origin;
-  readonly prompt: readonly Message[];
+  readonly prompt: Prompt;
 }
 
 /**
- * A dialogue with an answer to imitate.
+ * A prompt with an answer to imitate.
  *
  *     { kind: "demonstration", prompt: [{ role: "user", content: "2 + 2?" }], answer: "4", trainedTurns: "last", origin }
  */
 export interface Demonstration {
   readonly kind: "demonstration";
   readonly origin: Origin;
-  readonly prompt: readonly Message[];
+  readonly prompt: Prompt;
   /** Never blank. */
   readonly answer: string;
   /** Which assistant turns are to be imitated: only `answer`, or those inside `prompt` too. */
@@ -31,14 +37,14 @@ export interface Demonstration {
 }
 
 /**
- * A dialogue with two answers, of which people (or a rule) preferred the first.
+ * A prompt with two answers, of which people (or a rule) preferred the first.
  *
  *     { kind: "preference", prompt: [{ role: "user", content: "2 + 2?" }], chosen: "4", rejected: "5", origin }
  */
 export interface Preference {
   readonly kind: "preference";
   readonly origin: Origin;
-  readonly prompt: readonly Message[];
+  readonly prompt: Prompt;
   /** Never blank. */
   readonly chosen: string;
   /** Never blank. */
@@ -78,8 +84,13 @@ const FOR_STEP: { readonly [S in Step]: (record: DataRecord) => StepRecords[S] }
   sft: toDemonstration,
   reward: toPreference,
   dpo: toPreference,
-  ppo: ({ origin, prompt }) => ({ kind: "prompt", origin, prompt }),
+  ppo: toPrompt,
 };
+
+function toPrompt({ origin, prompt }: DataRecord): PromptRecord {
+  if (prompt !== "") return { kind: "prompt", origin, prompt };
+  throw fieldError(origin, "prompt", { expected: "a prompt to answer", found: "text alone", advice: 'PPO needs "prompt" or "messages"' });
+}
 
 function toDemonstration(record: DataRecord): Demonstration {
   switch (record.kind) {
@@ -105,9 +116,25 @@ function toPreference(record: DataRecord): Preference {
   });
 }
 
-/** The error for a field of a record: `data.jsonl:3: field "rejected": expected ..., found ...; ...`. */
-export function fieldError(origin: Origin, field: string, text: { expected: string; found: string; advice: string }): ConfigError {
-  return new ConfigError(`${origin.path}:${origin.line}: field "${field}": expected ${text.expected}, found ${text.found}; ${text.advice}`);
+/** What is wrong with a record: `data.jsonl:3: field "rejected": expected ..., found ...; ...`. */
+export class RecordError extends ConfigError {
+  readonly origin: Origin;
+  /** The field that is wrong, such as `messages[1].role`; undefined where the record as a whole is. */
+  readonly field: string | undefined;
+  /** The message without file, line and field. */
+  readonly problem: string;
+
+  constructor(origin: Origin, field: string | undefined, problem: string, options?: ErrorOptions) {
+    super(`${origin.path}:${origin.line}: ${field === undefined ? "" : `field "${field}": `}${problem}`, options);
+    this.origin = origin;
+    this.field = field;
+    this.problem = problem;
+  }
+}
+
+/** The error for a field of a record. */
+export function fieldError(origin: Origin, field: string, text: { expected: string; found: string; advice: string }): RecordError {
+  return new RecordError(origin, field, `expected ${text.expected}, found ${text.found}; ${text.advice}`);
 }
 
 /** `counts` with one more under `reason`. */

@@ -1,5 +1,5 @@
-import type { FileStatistics } from "./dataset.ts";
-import type { Encoded } from "./encode.ts";
+import type { PreparedData } from "./prepare.ts";
+import type { ReasonCounts } from "./records.ts";
 
 /**
  * A limit on the length of samples, in tokens, as far as the model's context allows it; says so where it is lower than asked.
@@ -11,17 +11,24 @@ export function withinContext(note: (line: string) => void, setting: string, ask
   return Math.min(asked, context);
 }
 
-/** Says what became of the data: how many samples there are, and every record that is left out, by reason. */
-export function reportData(
-  note: (line: string) => void, what: string, files: readonly FileStatistics[], train: Encoded<unknown>, heldOut: Encoded<unknown>,
-): void {
-  note(`${what}: ${train.samples.length} to train on, ${heldOut.samples.length} held out`);
-  for (const { path, skipped } of files) {
+/** Says what became of the data: how many samples there are, every record that is left out, by reason, and what weights make of it. */
+export function reportData(note: (line: string) => void, what: string, { train, heldOut, statistics }: PreparedData<unknown>): void {
+  note(`${what}: ${train.length} to train on, ${heldOut.length} held out`);
+  for (const { path, skipped, drawn } of statistics) {
     for (const [reason, count] of Object.entries(skipped)) note(`${path}: ${count} skipped: ${reason}`);
+    if (drawn === undefined) continue;
+    const { numSamples, perEpoch } = drawn;
+    note(`${path}: an epoch takes ${perEpoch} from ${numSamples} (${(perEpoch / Math.max(1, numSamples)).toFixed(2)} times each)`);
   }
-  const dropped = new Map<string, number>();
-  for (const [reason, count] of [train, heldOut].flatMap((encoded) => Object.entries(encoded.dropped))) {
-    dropped.set(reason, (dropped.get(reason) ?? 0) + count);
+  for (const [reason, count] of Object.entries(summed(statistics.map(({ dropped }) => dropped)))) {
+    note(`${what}: ${count} left out: ${reason}`);
   }
-  for (const [reason, count] of dropped) note(`${what}: ${count} left out: ${reason}`);
+  const numTruncated = statistics.reduce((sum, statistic) => sum + statistic.numTruncated, 0);
+  if (numTruncated > 0) note(`${what}: ${numTruncated} too long, shortened`);
+}
+
+function summed(counts: readonly ReasonCounts[]): ReasonCounts {
+  const sum: Record<string, number> = {};
+  for (const [reason, count] of counts.flatMap((each) => Object.entries(each))) sum[reason] = (sum[reason] ?? 0) + count;
+  return sum;
 }

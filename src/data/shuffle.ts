@@ -24,6 +24,17 @@ export function shuffleIndices(seed: number, size: number): Uint32Array {
   return order;
 }
 
+/**
+ * The order in which epoch `epoch` (from 0) visits `size` samples: `shuffleIndices` with a seed of its own,
+ *
+ *     (seed + (epoch + 1) * 0x9e3779b9) mod 2^32
+ *
+ * so no epoch repeats another, nor the shuffle that split or blended the data. DeepSpeed-Chat replays one order in every epoch.
+ */
+export function epochOrder(size: number, seed: number, epoch: number): Uint32Array {
+  return shuffleIndices((seed + Math.imul(epoch + 1, 0x9e3779b9)) >>> 0, size);
+}
+
 /** A number in [0, `max`], `max` > 0: draws are cut to the bits that `max` needs, and those above `max` are thrown away. */
 function drawUpTo(max: number, next: () => number): number {
   const mask = 0xffffffff >>> Math.clz32(max);

@@ -22,16 +22,7 @@ const PART_OF_STEP: Readonly<Record<Step, number>> = { sft: 0, reward: 1, dpo: 1
  * @throws {ConfigError} unless `spec` is a list of numbers, none negative and not all 0
  */
 export function splitBounds(size: number, spec: string): number[] {
-  const shares = parseShares(spec);
-  const total = shares.reduce((sum, share) => sum + share, 0);
-  const bounds = [0];
-  let end = 0;
-  for (const share of shares) {
-    end += roundHalfToEven((share / total) * size);
-    bounds.push(end);
-  }
-  const excess = end - size;
-  return bounds.map((bound, i) => (i === 0 ? 0 : Math.max(0, bound - excess)));
+  return boundsOf(size, parseShares(spec));
 }
 
 /**
@@ -42,13 +33,31 @@ export function splitBounds(size: number, spec: string): number[] {
  * @throws {ConfigError} unless `spec` has three shares (SFT; reward model or DPO; PPO)
  */
 export function splitForStep(size: number, spec: string, seed: number, step: Step): number[] {
-  const bounds = splitBounds(size, spec);
-  const numShares = bounds.length - 1;
-  if (numShares !== 3) {
-    throw new ConfigError(`split "${spec}": expected three shares (SFT, reward model, PPO), found ${numShares}; write for example "2,4,4"`);
+  return Array.from(splitRows(size, step, { spec, seed }));
+}
+
+/**
+ * `splitForStep` for a file that only `steps` use: the shares of others count as 0.
+ *
+ * @throws {ConfigError} as `splitForStep`, and if the shares of `steps` are all 0
+ */
+export function splitRows(
+  size: number, step: Step, { spec, seed, steps }: { spec: string; seed: number; steps?: readonly Step[] | undefined },
+): Uint32Array {
+  const shares = parseShares(spec);
+  if (shares.length !== 3) {
+    throw new ConfigError(
+      `split "${spec}": expected three shares (SFT, reward model, PPO), found ${shares.length}; write for example "2,4,4"`,
+    );
   }
+  const isUsed = (part: number) => steps === undefined || steps.some((name) => PART_OF_STEP[name] === part);
+  const used = shares.map((share, part) => (isUsed(part) ? share : 0));
+  if (used.every((share) => share === 0)) {
+    throw new ConfigError(`split "${spec}": expected a share for ${steps?.join(" or ")}, found 0; leave the data of this step out`);
+  }
+  const bounds = boundsOf(size, used);
   const part = PART_OF_STEP[step];
-  return Array.from(shuffleIndices(seed, size).subarray(bounds[part], bounds[part + 1]));
+  return shuffleIndices(seed, size).subarray(bounds[part], bounds[part + 1]);
 }
 
 function parseShares(spec: string): number[] {
@@ -59,6 +68,18 @@ function parseShares(spec: string): number[] {
     throw new ConfigError(`split "${spec}": expected numbers of at least 0, not all 0, between commas; write for example "2,4,4"`);
   }
   return shares;
+}
+
+function boundsOf(size: number, shares: readonly number[]): number[] {
+  const total = shares.reduce((sum, share) => sum + share, 0);
+  const bounds = [0];
+  let end = 0;
+  for (const share of shares) {
+    end += roundHalfToEven((share / total) * size);
+    bounds.push(end);
+  }
+  const excess = end - size;
+  return bounds.map((bound, i) => (i === 0 ? 0 : Math.max(0, bound - excess)));
 }
 
 function roundHalfToEven(x: number): number {

@@ -1,10 +1,14 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
-import { heldOutOf } from "../config/common.ts";
+import { heldOutOf, sourcesOf } from "../config/common.ts";
 import type { StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
-import { loadDataset } from "../data/dataset.ts";
-import { encodePrompts } from "../data/encode.ts";
+import { tokenCacheFor } from "../data/cache/token-cache.ts";
+import type { DrawnSet } from "../data/drawn-sets.ts";
+import type { PromptSample } from "../data/encode.ts";
+import { checkDataFiles, prepareData } from "../data/prepare.ts";
+import { promptEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
+import { type Samples, take } from "../data/samples.ts";
 import { GenerationStopped } from "../engine/generation.ts";
 import { distinct } from "../metrics/distinct.ts";
 import { ConfigError, Interrupted } from "../errors.ts";
@@ -58,11 +62,12 @@ const SAMPLES_PER_ITERATION = 4;
 
 /** Step 3: PPO against the reward model. The stages of an iteration are in `ppo-trainer.ts`, each a file of this folder. */
 export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSummary> {
+  checkDataFiles(sourcesOf(config), "ppo", heldOutOf(config));
   const rlhf = await RlhfEngine.load(config);
   const prompts = await openPrompts(config, rlhf, run);
   run.note(sizesOf(rlhf));
   const trainer = new PpoTrainer(rlhf, config);
-  const perEpoch = Math.floor(prompts.train.length / config.rolloutBatchSize);
+  const perEpoch = Math.floor(prompts.epochSize / config.rolloutBatchSize);
   const totalSteps = config.maxSteps ?? config.epochs * perEpoch;
   run.start(totalSteps, ["reward", "evalReward", "kl", "responseLength", "entropy", "clipFraction", "rolloutTokensPerSecond"]);
 
@@ -77,12 +82,12 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
     logEvaluation(run, step, before);
     let evaluated = { step, evaluation: before };
     const batches = trainingBatches({
-      size: prompts.train.length, batchSize: config.rolloutBatchSize, seed: config.seed,
+      size: prompts.train.length, sets: prompts.sets, batchSize: config.rolloutBatchSize, seed: config.seed,
       numEpochs: Math.ceil(totalSteps / Math.max(1, perEpoch)), dropLast: true,
     });
     for (const { rows } of batches) {
       if (step === totalSteps) break;
-      const experience = trainer.generateExperience(rows.map((row) => prompts.train[row] ?? []), run.stopRequested);
+      const experience = trainer.generateExperience(take(prompts.train, rows).map(({ tokens }) => tokens), run.stopRequested);
       const learningRateFactor = scheduleFactor(step, { ...config, totalSteps });
       const updatesActor = step >= config.criticWarmupSteps;
       const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience, { learningRateFactor, updatesActor });
@@ -117,7 +122,10 @@ function sizesOf({ actor: { model }, critic, rewardModel }: RlhfEngine): string 
 }
 
 interface Prompts {
-  readonly train: readonly (readonly number[])[];
+  readonly train: Samples<PromptSample>;
+  /** Samples of an epoch, and how they are drawn if not each once. */
+  readonly epochSize: number;
+  readonly sets: readonly DrawnSet[] | undefined;
   readonly heldOut: readonly (readonly number[])[];
   /** Last user message of each held-out prompt. */
   readonly texts: readonly string[];
@@ -125,24 +133,24 @@ interface Prompts {
 
 /** Token ids of the prompts to train on and of those to look at. */
 async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): Promise<Prompts> {
-  const records = await loadDataset(config.data, "ppo", {
-    seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
-  });
   const { maxPositions } = rlhf.actor.model.spec;
   const maxPromptLen = withinContext(run.note, "maxPromptLen", config.maxPromptLen, maxPositions - 1); // an answer has a token at least
-  const train = await encodePrompts(records.train, rlhf.tokenizer, { maxPromptLen });
-  const heldOut = await encodePrompts(records.heldOut, rlhf.tokenizer, { maxPromptLen });
-  reportData(run.note, "prompts", records.statistics, train, heldOut);
-  if (train.samples.length < config.rolloutBatchSize) {
+  const data = await prepareData(sourcesOf(config), "ppo", {
+    seed: config.seed, split: config.dataSplit, ...heldOutOf(config), encoder: promptEncoder(rlhf.tokenizer, { ...config, maxPromptLen }),
+    cache: tokenCacheFor(config.dataCache, rlhf.tokenizer, run.note), note: run.note,
+  });
+  const { train, heldOut, epochSize, sets } = data;
+  reportData(run.note, "prompts", data);
+  if (epochSize < config.rolloutBatchSize) {
     throw new ConfigError(
-      `--rollout-batch-size: a rollout takes ${config.rolloutBatchSize} prompts, there are ${train.samples.length} to train on; ` +
+      `--rollout-batch-size: a rollout takes ${config.rolloutBatchSize} prompts, there are ${epochSize} to train on; ` +
         "lower it or add prompts",
     );
   }
   return {
-    train: train.samples.map(({ tokens }) => tokens),
-    heldOut: heldOut.samples.map(({ tokens }) => tokens),
-    texts: heldOut.samples.map(({ text }) => text),
+    train, epochSize, sets,
+    heldOut: heldOut.map(({ tokens }) => tokens),
+    texts: heldOut.map(({ text }) => text),
   };
 }
 

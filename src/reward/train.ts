@@ -1,11 +1,14 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
-import { heldOutOf } from "../config/common.ts";
+import { heldOutOf, sourcesOf } from "../config/common.ts";
 import { loraChoice } from "../config/lora.ts";
 import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
-import { loadDataset } from "../data/dataset.ts";
-import { encodePreferences, type PreferencePair } from "../data/encode.ts";
+import { tokenCacheFor } from "../data/cache/token-cache.ts";
+import type { PreferencePair } from "../data/encode.ts";
+import { checkDataFiles, prepareData } from "../data/prepare.ts";
+import { preferenceEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
+import { take } from "../data/samples.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { engineOptions, TrainEngine } from "../engine/train-engine.ts";
 import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
@@ -41,15 +44,16 @@ interface PairScores {
 
 /** Step 2: trains a score head and its decoder on preference pairs. */
 export async function trainReward(config: RewardConfig, run: StepRun): Promise<RewardSummary> {
+  checkDataFiles(sourcesOf(config), "reward", heldOutOf(config));
   const tokenizer = await Tokenizer.load(config.model);
-  const records = await loadDataset(config.data, "reward", {
-    seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
-  });
   const model = await RewardModel.withNewHead(config.model, { ...config, head: { seed: config.seed } });
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
-  const encode = (pairs: typeof records.train) => encodePreferences(pairs, tokenizer, { maxSeqLen });
-  const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
-  reportData(run.note, "pairs", records.statistics, train, heldOut);
+  const data = await prepareData(sourcesOf(config), "reward", {
+    seed: config.seed, split: config.dataSplit, ...heldOutOf(config), encoder: preferenceEncoder(tokenizer, { ...config, maxSeqLen }),
+    cache: tokenCacheFor(config.dataCache, tokenizer, run.note), note: run.note,
+  });
+  const { train, heldOut } = data;
+  reportData(run.note, "pairs", data);
   if (config.loraRank > 0) model.addLora(loraChoice(config.loraRank, config.seed, config));
   run.note(`model: ${model.describe()}`);
   const engine = new TrainEngine(model, engineOptions(config));
@@ -57,7 +61,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   let scored = { step: -1, scores: { chosen: [], rejected: [] } as PairScores };
   const heldOutScores = (): PairScores => {
     if (scored.step !== engine.numSteps) {
-      scored = { step: engine.numSteps, scores: scorePairs(model, heldOut.samples, config.microBatchTokens) };
+      scored = { step: engine.numSteps, scores: scorePairs(model, heldOut, config.microBatchTokens) };
     }
     return scored.scores;
   };
@@ -70,10 +74,12 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
   });
   let margin = 0;
   const { before, after, steps } = await trainingLoop(config, run, {
-    size: train.samples.length,
-    batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),
+    size: data.epochSize,
+    batches: (numEpochs) => trainingBatches({
+      size: train.length, sets: data.sets, batchSize: config.miniBatchSize, seed: config.seed, numEpochs,
+    }),
     shown: ["loss", "accuracy", "evalAccuracy", "tokensPerSecond"],
-    update: (rows, ...rates) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), { ...config, padId }, rates),
+    update: (rows, ...rates) => update(engine, take(train, rows), { ...config, padId }, rates),
     evaluate: () => {
       const metrics = evaluation(heldOutScores());
       margin = metrics.evalMargin;
@@ -82,7 +88,7 @@ export async function trainReward(config: RewardConfig, run: StepRun): Promise<R
     save,
   });
   return {
-    steps, trainPairs: train.samples.length, evalPairs: heldOut.samples.length,
+    steps, trainPairs: train.length, evalPairs: heldOut.length,
     accuracyBefore: before.evalAccuracy ?? Number.NaN, accuracyAfter: after.evalAccuracy ?? Number.NaN, marginAfter: margin,
     scoreScale: scale(),
   };

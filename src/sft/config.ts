@@ -1,6 +1,6 @@
 import { checkSharedConfig, microBatchTokensField, optimizerFields, outputField, sharedFields, stepFields } from "../config/common.ts";
 import { adapterField, checkAdapter, checkLora, loraFields } from "../config/lora.ts";
-import { choice, group, integer, number, path, type ConfigOf } from "../config/fields.ts";
+import { choice, group, integer, number, path, paths, type ConfigOf } from "../config/fields.ts";
 import type { Settings } from "../config/resolve.ts";
 import { ConfigError } from "../errors.ts";
 
@@ -15,6 +15,12 @@ export const sftFields = {
   }),
   ...outputField,
   ...sharedFields,
+  ...group("Data:", {
+    sftOnlyData: paths({
+      hint: "<files...>", optional: true, aliases: ["sft_only_data_path"],
+      help: "more data for this step alone, which --data-split does not divide",
+    }),
+  }),
   ...group("Training:", {
     lossOn: choice(["answer", "all"], { default: "answer", help: "tokens that are learned: answers with their end token, or all" }),
     maxSeqLen: integer({ default: 512, min: 2, help: "longest conversation in tokens; longer ones are left out and counted" }),

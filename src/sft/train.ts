@@ -1,11 +1,14 @@
 import { writeFolder } from "../checkpoint/atomic.ts";
-import { heldOutOf } from "../config/common.ts";
+import { heldOutOf, sourcesOf } from "../config/common.ts";
 import { loraChoice } from "../config/lora.ts";
 import type { Metrics, StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
-import { loadDataset } from "../data/dataset.ts";
-import { encodeDemonstrations, type SftSample } from "../data/encode.ts";
+import { tokenCacheFor } from "../data/cache/token-cache.ts";
+import type { SftSample } from "../data/encode.ts";
+import { checkDataFiles, prepareData } from "../data/prepare.ts";
+import { demonstrationEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
+import { take } from "../data/samples.ts";
 import { microBatches } from "../engine/micro-batches.ts";
 import { engineOptions, TrainEngine } from "../engine/train-engine.ts";
 import { type LearningRates, trainingLoop } from "../engine/training-loop.ts";
@@ -28,32 +31,37 @@ export interface SftSummary {
 
 /** Step 1: fine-tunes a model on demonstrations; the loss counts the answers, or all tokens. */
 export async function trainSft(config: SftConfig, run: StepRun): Promise<SftSummary> {
+  const sftOnly = (config.sftOnlyData ?? []).map((path) => ({ path, steps: ["sft"] as const }));
+  const sources = [...sourcesOf(config), ...sftOnly];
+  checkDataFiles(sources, "sft", heldOutOf(config));
   const tokenizer = await Tokenizer.load(config.model);
-  const records = await loadDataset(config.data, "sft", {
-    seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
-  });
   const model = await CausalLM.load(config.model, config);
   const maxSeqLen = withinContext(run.note, "maxSeqLen", config.maxSeqLen, model.spec.maxPositions);
-  const encode = (demonstrations: typeof records.train) => encodeDemonstrations(demonstrations, tokenizer, { ...config, maxSeqLen });
-  const [train, heldOut] = [await encode(records.train), await encode(records.heldOut)];
-  reportData(run.note, "demonstrations", records.statistics, train, heldOut);
+  const data = await prepareData(sources, "sft", {
+    seed: config.seed, split: config.dataSplit, ...heldOutOf(config), encoder: demonstrationEncoder(tokenizer, { ...config, maxSeqLen }),
+    cache: tokenCacheFor(config.dataCache, tokenizer, run.note), note: run.note,
+  });
+  const { train, heldOut } = data;
+  reportData(run.note, "demonstrations", data);
   if (config.loraRank > 0) model.addLora(loraChoice(config.loraRank, config.seed, config));
   run.note(`model: ${model.describe()}`);
   model.generationConfig = { ...model.generationConfig, eos_token_id: tokenizer.endOfTurnTokenId };
   const engine = new TrainEngine(model, engineOptions(config));
   const { before, after, steps } = await trainingLoop(config, run, {
-    size: train.samples.length,
-    batches: (numEpochs) => trainingBatches({ size: train.samples.length, batchSize: config.miniBatchSize, seed: config.seed, numEpochs }),
+    size: data.epochSize,
+    batches: (numEpochs) => trainingBatches({
+      size: train.length, sets: data.sets, batchSize: config.miniBatchSize, seed: config.seed, numEpochs,
+    }),
     shown: ["loss", "evalPerplexity", "tokensPerSecond"],
-    update: (rows, ...rates) => update(engine, rows.flatMap((row) => train.samples[row] ?? []), config, rates),
-    evaluate: () => ({ evalPerplexity: perplexity(model, heldOut.samples, config.microBatchTokens) }),
+    update: (rows, ...rates) => update(engine, take(train, rows), config, rates),
+    evaluate: () => ({ evalPerplexity: perplexity(model, heldOut, config.microBatchTokens) }),
     save: (folder) => writeFolder(folder, async (temporary) => {
       await engine.save(temporary);
       await tokenizer.save(temporary);
     }),
   });
   return {
-    steps, trainSamples: train.samples.length, evalSamples: heldOut.samples.length,
+    steps, trainSamples: train.length, evalSamples: heldOut.length,
     perplexityBefore: before.evalPerplexity ?? Number.NaN, perplexityAfter: after.evalPerplexity ?? Number.NaN,
   };
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { type Decoder, Tokenizer as NativeTokenizer } from "tokenizers";
 import { CheckpointError, ConfigError } from "../errors.ts";
 import { resolveModel } from "../hub/resolve.ts";
@@ -193,6 +194,13 @@ export class Tokenizer {
   /** A decoder that takes one token at a time; special tokens give no text. */
   streamDecoder(): StreamDecoder {
     return streamDecoder((tokens) => this.decode(tokens));
+  }
+
+  /** Hexadecimal; the same for tokenizers that give the same tokens. It also tells apart days on which a template prints the date. */
+  fingerprint(): string {
+    const { tokenizerJson, config } = this.#parts;
+    const rendered = this.render([{ role: "user", content: "Hello" }, { role: "assistant", content: "Hi" }]);
+    return createHash("sha256").update(JSON.stringify([tokenizerJson, config, this.chatTemplate, rendered])).digest("hex");
   }
 
   /** Writes `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and `chat_template.jinja` into `folder`. */

@@ -33,7 +33,7 @@ describe("tschat", () => {
   });
 
   test.each(commands.map(({ name }) => name))("%s --help has groups, examples of that command and no duplicate flag", (name) => {
-    const { status, stdout, stderr } = tschat(name, "--help");
+    const { status, stdout, stderr } = tschat(...name.split(" "), "--help");
     expect([status, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(new RegExp(`\\nExamples:\\n(  .*\\n)*  (tschat|npm run) ${name}`));
     const flags = [...stdout.matchAll(/^ {2}(?:-h, )?(--[\w-]+)/gm)].map(([, flag]) => flag);
@@ -47,6 +47,10 @@ describe("bad settings print one message and exit with 2:", () => {
   const sft = ["sft", "--model", "m", "--data", "d", "--output", "o"];
   test.each([
     [["sfft"], "unknown command sfft; did you mean sft?\n"],
+    [["data", "previw"], "unknown command previw; did you mean preview?\n"],
+    [["data", "preview"], "--data: required: data to look at: files, folders or names of data sets\n"],
+    [["data", "validate", "--data", "none.jsonl"], "none.jsonl: expected a data file or a folder of them, found nothing; check the path\n"],
+    [["data", "validate", "--dat", "a"], "unknown flag --dat; did you mean --data?\n"],
     [["ppo", "--kl-coeff", "1"], "unknown flag --kl-coeff; did you mean --kl-coef?\n"],
     [[...sft, "--learning-rate", "fast"], '--learning-rate: expected a number of at least 0, got "fast"\n'],
     [[...sft, "--epochs", "0"], "--epochs: expected a whole number of at least 1, got 0\n"],

@@ -29,6 +29,42 @@ async function parse(...argv: string[]): Promise<{ flags: Flags | undefined; exi
   return { exitCode: await runProgram(spec, argv), flags };
 }
 
+describe("a group of commands", () => {
+  const inGroup = async (...argv: string[]): Promise<{ ran: string[]; exitCode: number }> => {
+    const ran: string[] = [];
+    const command = (name: string): CommandSpec => ({
+      name, summary: `does ${name}`, examples: [`tschat ${name}`], fields,
+      run: async ({ learningRate }) => ran.push(`${name} ${learningRate}`),
+    });
+    const spec = {
+      name: "tschat", version: "1.2.3", description: "d", commands: [command("ppo"), command("data show"), command("data check")],
+      groups: { data: "looks at data" }, epilogue: "", example: "tschat ppo",
+    };
+    return { exitCode: await runProgram(spec, argv), ran };
+  };
+
+  test("runs the command that both words name, with its flags", async () => {
+    expect(await inGroup("data", "check", "--learning_rate", "2")).toEqual({ ran: ["data check 2"], exitCode: 1 });
+  });
+
+  test("explains itself when its name stands alone", async () => {
+    const written = vi.spyOn(process.stdout, "write").mockReturnValue(true);
+    try {
+      expect(await inGroup("data")).toEqual({ ran: [], exitCode: 0 });
+      const text = written.mock.calls.join("");
+      expect(text).toMatch(/Usage: tschat data <command>[\s\S]*looks at data[\s\S]*show \[options\] +does data show/);
+    } finally {
+      written.mockRestore();
+    }
+  });
+
+  test("says which of its commands a wrong word is near", async () => {
+    expect(await rejection(() => inGroup("data", "chek"))).toMatchObject({
+      code: "E_CONFIG", message: "unknown command chek; did you mean check?",
+    });
+  });
+});
+
 describe("flags", () => {
   test("arrive under their camelCase name, as text", async () => {
     expect(await parse("ppo", "--model", "m", "--learning-rate", "1e-5", "--data", "a", "b", "--data=c")).toEqual({

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { epochOrder, minibatches, trainingBatches } from "../../src/data/batches.ts";
-import { shuffleIndices } from "../../src/data/shuffle.ts";
+import { minibatches, shard, trainingBatches } from "../../src/data/batches.ts";
+import { epochOrder, shuffleIndices } from "../../src/data/shuffle.ts";
 import { expectConfigError } from "./expect-config-error.ts";
 
 describe("epochOrder", () => {
@@ -64,5 +64,31 @@ describe("trainingBatches", () => {
         expect([...trainingBatches({ ...options, from: next })]).toEqual(whole.slice(i + 1));
       }
     }));
+  });
+});
+
+describe("shard", () => {
+  test("cuts a minibatch into parts of nearly one size", () => {
+    expect([0, 1, 2].map((rank) => shard([4, 0, 3, 1, 2], rank, 3))).toEqual([[4], [0, 3], [1, 2]]);
+    expect([0, 1, 2].map((rank) => shard([7], rank, 3))).toEqual([[], [], [7]]);
+  });
+
+  test("gives all ranks together the order of one process, whatever their number", () => {
+    const runs = fc.record({
+      size: fc.integer({ min: 1, max: 60 }), batchSize: fc.integer({ min: 1, max: 20 }), seed: fc.nat(),
+      worldSize: fc.integer({ min: 1, max: 9 }),
+    });
+    fc.assert(fc.property(runs, ({ worldSize, ...sampler }) => {
+      for (const { rows } of trainingBatches({ ...sampler, numEpochs: 2 })) {
+        const parts = Array.from({ length: worldSize }, (_, rank) => shard(rows, rank, worldSize));
+        expect(parts.flat()).toEqual(rows);
+        const sizes = parts.map((part) => part.length);
+        expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+      }
+    }));
+  });
+
+  test.each([[-1, 2], [2, 2], [0.5, 2], [0, 0]])("refuses rank %d of %d", (rank, worldSize) => {
+    expect(() => shard([1], rank, worldSize)).toThrow(RangeError);
   });
 });

@@ -12,7 +12,8 @@ const letterFile = (letters: string) => tempJsonl([...letters].map((letter) => (
 /** The letters that `step` trains on, and those it evaluates on. */
 async function loadLetters(paths: string[], step: "sft" | "reward" | "dpo" | "ppo", options: DatasetOptions): Promise<[string, string]> {
   const { train, heldOut } = await loadDataset(paths, step, options);
-  const letters = (records: typeof train) => records.map((record) => record.prompt[0]?.content).join("");
+  const letter = ({ prompt: [first] }: (typeof train)[number]) => (typeof first === "object" ? first.content : "?");
+  const letters = (records: typeof train) => records.map(letter).join("");
   return [letters(train), letters(heldOut)];
 }
 
@@ -57,7 +58,7 @@ describe("loadDataset", () => {
     expect(train.map(({ origin, chosen, rejected }) => [origin.line, chosen, rejected])).toEqual([
       [1, "Paris.", "Lyon, I think."], [2, "A pear. \n\nIt is green.", "No"], [6, "Gladly", "Why?"],
     ]);
-    expect(train[1]?.prompt.map((message) => message.role)).toEqual(["user", "assistant", "user"]);
+    expect(train[1]?.prompt).toMatchObject([{ role: "user" }, { role: "assistant" }, { role: "user" }]);
     expect(statistics).toEqual([{
       path: transcripts,
       numLines: 6,

@@ -59,8 +59,8 @@ describe("readJsonl", () => {
 
   test("refuses a file that is missing, a folder, empty or blank", async () => {
     const folder = tempFolder();
-    await expectConfigError(() => readAll(join(folder, "none.jsonl")), /none\.jsonl: expected a JSONL file, found nothing; check the path/);
-    await expectConfigError(() => readAll(folder), /expected a JSONL file, found a folder; name the files inside it/);
+    await expectConfigError(() => readAll(join(folder, "none.jsonl")), /none\.jsonl: expected a data file, found nothing; check the path/);
+    await expectConfigError(() => readAll(folder), /expected a data file, found a folder; name the files inside it/);
     await expectConfigError(() => readAll(tempFile("")), /data\.jsonl: expected at least one record, found an empty file/);
     await expectConfigError(() => readAll(tempFile(gzipSync(""))), /data\.jsonl: expected at least one record, found an empty file/);
     await expectConfigError(() => readAll(tempFile("\n \n")), /data\.jsonl: expected at least one record, found only blank lines/);

@@ -24,6 +24,14 @@ describe("recordForStep", () => {
     for (const record of [alone, demonstration, preference]) expect(recordForStep(record, "ppo")).toEqual(alone);
   });
 
+  test("gives SFT text, which is no prompt for PPO", async () => {
+    const text: Demonstration = { kind: "demonstration", origin, prompt: "", answer: "4", trainedTurns: "all" };
+    expect(recordForStep(text, "sft")).toEqual(text);
+    await expectConfigError(
+      () => recordForStep(text, "ppo"), /^data\.jsonl:7: field "prompt": expected a prompt to answer, found text alone; PPO needs/,
+    );
+  });
+
   test("names the field that a step lacks", async () => {
     await expectConfigError(
       () => recordForStep(alone, "sft"),

@@ -131,8 +131,9 @@ const refusals: [name: string, args: () => string[], message: RegExp][] = [
   // data
   ["an empty data file", () => sft("--data", "empty.jsonl"), /^empty\.jsonl: expected at least one record, found an empty file/],
   ["a data file of blank lines", () => sft("--data", "blank.jsonl"), /^blank\.jsonl: expected at least one record, found only blank lines/],
-  ["a missing data file", () => sft("--data", "none.jsonl"), /^none\.jsonl: expected a JSONL file, found nothing; check the path/],
-  ["a folder as data file", () => sft("--data", "notes"), /^notes: expected a JSONL file, found a folder/],
+  ["a missing data file", () => sft("--data", "none.jsonl"), /^none\.jsonl: expected a data file or a folder of them, found nothing/],
+  ["a folder without data", () => sft("--data", "notes"), /^notes: expected data files \(.*\), found todo\.txt; check the path/],
+  ["a weight too few", () => sft("--data", "pairs.jsonl", "pairs.jsonl", "--data-weights", "1"), /^--data-weights: expected a weight for/],
   ["a line that is not JSON", () => sft("--data", "bad-json.jsonl"), /^bad-json\.jsonl:3: expected one JSON object on the line, found: /],
   [
     "a record without its prompt",

@@ -36,7 +36,8 @@ const noHub = { HF_HUB_OFFLINE: "1", HF_HUB_CACHE: "/nonexistent/hub" };
 /** Starts `tschat` with these arguments, in a process of its own; `input` is its whole standard input. */
 export function start(args: readonly string[], { cwd, input, env: more }: StartOptions = {}): Running {
   // One thread: several of these run beside each other, and a tiny model has nothing to share.
-  const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1", ...noHub, ...more };
+  const cache = { TSCHAT_CACHE: process.env["TSCHAT_CACHE"] };
+  const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1", ...cache, ...noHub, ...more };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ["pipe", "pipe", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
   onTestFinished(() => {
     child.kill("SIGKILL");

@@ -113,6 +113,38 @@ describe("the loss, the gradient's norm and the step", () => {
   });
 });
 
+describe("the data", () => {
+  const settings: Partial<SftConfig> = { miniBatchSize: 2, maxSteps: 5, learningRate: 5e-3 };
+
+  test("train to the same bits from the cache, from the cache again and from memory", async () => {
+    const dataCache = temporaryFolder();
+    const weights: ReturnType<typeof weightsOf>[] = [];
+    for (const setting of [dataCache, dataCache, "off"]) weights.push(weightsOf(await train({ ...settings, dataCache: setting })));
+    expect(weights[1]).toEqual(weights[0]);
+    expect(weights[2]).toEqual(weights[0]);
+  });
+
+  test("are drawn by weight, and grow by those of this step alone", async () => {
+    const folder = temporaryFolder();
+    const more = writeJsonl(join(folder, "more.jsonl"), demonstrations.slice(0, 2));
+    const data = [writeJsonl(join(folder, "a.jsonl"), demonstrations), more];
+    const { run, summary } = await train({ ...settings, data, dataWeights: [1, 3] });
+    expect(summary.trainSamples).toBe(8);
+    expect(run.notes.filter((line) => line.includes("an epoch takes")).map((line) => line.replace(/^.*: /, ""))).toEqual([
+      "an epoch takes 2 from 6 (0.33 times each)", "an epoch takes 6 from 2 (3.00 times each)",
+    ]);
+    expect((await train({ ...settings, sftOnlyData: [more] })).summary.trainSamples).toBe(8);
+  });
+
+  test("are shortened when that is asked for", async () => {
+    const records = [...demonstrations, { prompt: "word ".repeat(200), completion: "end" }];
+    expect((await train(settings, records)).summary.trainSamples).toBe(6);
+    const { run, summary } = await train({ ...settings, truncation: "left" }, records);
+    expect(summary.trainSamples).toBe(7);
+    expect(run.notes).toContain("demonstrations: 1 too long, shortened");
+  });
+});
+
 describe("a step whose loss is not finite", () => {
   // After the first step the parameters are around 1e18: finite, but products of them are not.
   const settings: Partial<SftConfig> = { learningRate: 1e18, schedule: "constant", dtype: "float32" };

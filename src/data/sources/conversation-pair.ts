@@ -1,6 +1,6 @@
 import type { Message } from "../../tokenizer/message.ts";
-import { type DataRecord, fieldError, type SkippedRecord } from "../records.ts";
-import { describe, type Row, readDialogue } from "./row.ts";
+import type { DataRecord, SkippedRecord } from "../records.ts";
+import { describe, type Row, readDialogue, rowError, withSystem } from "./row.ts";
 
 /**
  * The shape `chosen`, `rejected` without `prompt`: two whole conversations, as transcripts (Anthropic's HH-RLHF) or as messages.
@@ -14,7 +14,7 @@ import { describe, type Row, readDialogue } from "./row.ts";
 export function parseConversationPair(row: Row): DataRecord | SkippedRecord {
   const { origin } = row;
   const chosen = readConversation(row, "chosen");
-  if (row.fields.rejected === undefined) {
+  if (row.fields["rejected"] === undefined) {
     const answer = answerAfter(chosen, chosen.length - 1);
     if (typeof answer !== "string") return answer;
     return { kind: "demonstration", origin, prompt: chosen.slice(0, -1), answer, trainedTurns: "last" };
@@ -30,8 +30,8 @@ export function parseConversationPair(row: Row): DataRecord | SkippedRecord {
 
 function readConversation(row: Row, field: string): Message[] {
   const conversation = readDialogue(row, field);
-  if (conversation !== undefined) return conversation;
-  throw fieldError(row.origin, field, {
+  if (conversation !== undefined) return withSystem(row, conversation);
+  throw rowError(row, field, {
     expected: 'a whole conversation (messages, or a transcript that begins with "\\n\\nHuman:")',
     found: describe(row.fields[field]),
     advice: 'or put the question into "prompt"',

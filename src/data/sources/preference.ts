@@ -10,6 +10,6 @@ export function parsePreference(row: Row): DataRecord {
   const { origin } = row;
   const prompt = readPrompt(row);
   const chosen = readAnswer(row, "chosen", prompt);
-  if (row.fields.rejected === undefined) return { kind: "demonstration", origin, prompt, answer: chosen, trainedTurns: "last" };
+  if (row.fields["rejected"] === undefined) return { kind: "demonstration", origin, prompt, answer: chosen, trainedTurns: "last" };
   return { kind: "preference", origin, prompt, chosen, rejected: readAnswer(row, "rejected", prompt) };
 }

@@ -45,6 +45,25 @@ describe("parseRecord", () => {
         { from: "user", value: "2?" }, { from: "assistant", value: "4" },
       ],
     }, [system(""), user("Hi"), assistant("Hello"), user("2?")], "all"],
+    ["ShareGPT with role and content", { conversations: [...dialogue, assistant("4")] }, dialogue, "all"],
+    ["Alpaca", { instruction: "Add", input: "", output: "4" }, [user("Add")], "last"],
+    ["Alpaca with an input and a system message",
+      { instruction: "Add", input: "2 and 2", output: "4", system: "Be" }, [system("Be"), user("Add\n\n2 and 2")], "last"],
+    ["Alpaca with its text beside it", { instruction: "Add", output: "4", text: "Below is" }, [user("Add")], "last"],
+    ["TRL's wanted answers", { prompt: "2?", completion: "4", label: true }, [user("2?")], "last"],
+    ["a transcript as text", { text: `${question} 4` }, dialogue, "all"],
+    ["text alone", { text: "4" }, "", "all"],
+    ["a system field before a prompt", { system: "Be", prompt: "2?", completion: "4" }, [system("Be"), user("2?")], "last"],
+    ["a system field before messages", { system: "Be", messages: [...dialogue, assistant("4")] }, [system("Be"), ...dialogue], "all"],
+    ["a system field beside a system message",
+      { system: "No", messages: [system("Be"), user("2?"), assistant("4")] }, [system("Be"), user("2?")], "all"],
+    ["a blank system field", { system: " ", prompt: "2?", completion: "4" }, [user("2?")], "last"],
+    ["OpenAI's content parts and developer", {
+      messages: [
+        { role: "developer", content: "Be" }, { role: "user", content: [{ type: "text", text: "2" }, { type: "text", text: "?" }] },
+        { role: "assistant", content: [{ type: "text", text: "4" }] },
+      ],
+    }, [system("Be"), user("2?")], "all"],
   ])("reads demonstrations as %s", (_, value, prompt, trainedTurns) => {
     expect(parseRecord(value, origin)).toEqual({ kind: "demonstration", origin, prompt, answer: "4", trainedTurns });
   });
@@ -58,6 +77,18 @@ describe("parseRecord", () => {
     ["messages that end with the user", { messages: dialogue }, dialogue],
   ])("reads prompts as %s", (_, value, prompt) => {
     expect(parseRecord(value, origin)).toEqual({ kind: "prompt", origin, prompt });
+  });
+
+  test("skips an answer that TRL's unpaired preferences label as not wanted", () => {
+    expect(parseRecord({ prompt: "2?", completion: "5", label: false }, origin))
+      .toEqual({ kind: "skipped", reason: "the answer is labelled as not wanted (label: false)" });
+  });
+
+  test("puts a system field before the prompt of a pair, whose answers may be whole conversations with or without it", () => {
+    const expected = { kind: "preference", origin, prompt: [system("Be"), user("2?")], chosen: "4", rejected: "5" };
+    const [chosen, rejected] = [[user("2?"), assistant("4")], [system("Be"), user("2?"), assistant("5")]];
+    expect(parseRecord({ system: "Be", prompt: "2?", chosen, rejected }, origin)).toEqual(expected);
+    expect(parseRecord({ system: "Be", chosen, rejected }, origin)).toEqual(expected);
   });
 
   test("keeps the blanks of plain answers and inside transcript turns", () => {
@@ -89,7 +120,13 @@ describe("parseRecord", () => {
     ["a list", [{ prompt: "a" }], "expected one JSON object, found a list; write one record per line"],
     ["a number", 4, "expected one JSON object, found a number; "],
     ["an unknown shape",
-      { question: "a", answer: "b" }, 'expected a known record shape, found the fields "question", "answer"; write "prompt" with'],
+      { question: "a", answer: "b" }, 'expected a known record shape, found the fields "question", "answer"; ' +
+        'the nearest shape is "prompt", "completion": map the fields with --data-fields prompt=question,completion=answer$'],
+    ["a shape without a near one",
+      { foo: "a" },
+      'expected a known record shape, found the fields "foo"; write "prompt" with .* or map the fields, such as --data-fields'],
+    ["answers of unknown names", { question: "a", better: "b", worse: "c" },
+      '.*the nearest shape is "prompt", "chosen", "rejected": .* --data-fields prompt=question,chosen=better,rejected=worse$'],
     ["nothing", { prompt: null }, "expected a known record shape, found no fields; "],
     ["rejected without chosen", { prompt: "a", rejected: "b" }, 'field "chosen": expected the preferred answer, found nothing; '],
     ["a completion without prompt", { completion: "b" }, 'field "prompt": expected text, found nothing; '],
@@ -105,6 +142,11 @@ describe("parseRecord", () => {
       { messages: [{ content: "a" }] }, 'field "messages\\[0\\]\\.role": expected one of system, user, assistant, found nothing; '],
     ["content in parts",
       { messages: [user("a"), { role: "assistant", content: [] }] }, 'field "messages\\[1\\]\\.content": expected text, found a list; '],
+    ["an image", { messages: [{ role: "user", content: [{ type: "text", text: "a" }, { type: "image_url", image_url: {} }] }] },
+      'field "messages\\[0\\]\\.content\\[1\\]": expected a part with "type": "text", found one with "type": "image_url"; '],
+    ["a system field that is no text", { system: 4, prompt: "a" }, 'field "system": expected text, found a number; '],
+    ["blank text", { text: " " }, 'field "text": expected text, found blank text; '],
+    ["an instruction without text", { instruction: "", output: "a" }, 'field "instruction": expected text, found blank text; '],
     ["a blank message", { messages: [user("a"), assistant("")] }, 'field "messages\\[1\\]\\.content": expected text, found blank text; '],
     ["an unknown speaker",
       { conversations: [{ from: "bot", value: "a" }] }, 'field "conversations\\[0\\]\\.from": expected one of .*, found "bot"; '],

@@ -1,0 +1,40 @@
+import type { CommandSpec } from "../config/command.ts";
+import { previewFields, validateFields } from "./data-config.ts";
+
+/** `tschat data preview` */
+export const dataPreviewCommand: CommandSpec = {
+  name: "data preview",
+  summary: "show what each training step makes of data",
+  description: "Shows samples with the tokens that are learned, lengths, and what each step gets. Reads everything in bounded memory.",
+  examples: [
+    "tschat data preview --data pairs.jsonl",
+    "tschat data preview --data pairs.jsonl --model SmolLM2-135M-Instruct.gguf --step reward --limit 5",
+    "tschat data preview --data qa.csv --data-fields prompt=question,completion=answer",
+  ],
+  fields: previewFields,
+  run: async (flags) => {
+    const { flagLayer, resolve } = await import("../config/resolve.ts");
+    const { fetchInputs } = await import("./hub-inputs.ts");
+    const config = await fetchInputs(previewFields, resolve({ name: "data preview", fields: previewFields }, [flagLayer(flags)]));
+    return (await import("./data-preview.ts")).preview(config, process.stdout);
+  },
+};
+
+/** `tschat data validate` */
+export const dataValidateCommand: CommandSpec = {
+  name: "data validate",
+  summary: "check every record of data files",
+  description: "Reads everything in bounded memory and lists bad records with file, line, field and reason. Exit code 1 if there is one.",
+  examples: [
+    "tschat data validate --data pairs.jsonl",
+    "tschat data validate --data train.jsonl.gz --eval-data test.jsonl --report bad.jsonl",
+    "tschat data validate --data pairs.jsonl --model SmolLM2-135M-Instruct.gguf --max-seq-len 1024",
+  ],
+  fields: validateFields,
+  run: async (flags) => {
+    const { flagLayer, resolve } = await import("../config/resolve.ts");
+    const { fetchInputs } = await import("./hub-inputs.ts");
+    const config = await fetchInputs(validateFields, resolve({ name: "data validate", fields: validateFields }, [flagLayer(flags)]));
+    return (await import("./data-validate.ts")).validate(config, process.stdout);
+  },
+};

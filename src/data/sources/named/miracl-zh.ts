@@ -1,0 +1,11 @@
+import { type NamedDataset, published, spacedStrings } from "./named-dataset.ts";
+
+/** Queries in Chinese with passages that answer them and passages that do not; the first of each, as in the original. */
+export const miraclZh: NamedDataset = {
+  id: "Cohere/miracl-zh-queries-22-12",
+  splits: { train: "train", eval: "dev" },
+  read: published({
+    prompt: "query", chosen: "positive_passages.0.text?", rejected: "negative_passages.0.text?",
+  }),
+  original: spacedStrings,
+};
