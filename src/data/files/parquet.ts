@@ -13,8 +13,8 @@ import type { RawRecord } from "./raw-record.ts";
 const SLICE_BYTES = 1 << 28;
 
 /**
- * The rows of a Parquet file, a row group at a time, or a part of a large one; pages may be plain or compressed by snappy, zstd, gzip, brotli
- * or lz4.
+ * The rows of a Parquet file, a row group at a time, or a part of a large one; pages may be plain or compressed by snappy, zstd,
+ * gzip, brotli or lz4.
  *
  * @throws {ConfigError} for a file that is damaged, truncated or empty
  */
