@@ -13,7 +13,7 @@ const sourceFields = group("Data:", {
 });
 
 const modelField = {
-  model: path({ hint: "<dir|file.gguf>", optional: true, hub: "model", help: "model whose tokenizer and chat template count and show tokens" }),
+  model: path({ hint: "<dir|file.gguf>", optional: true, hub: "model", help: "its tokenizer and chat template count and show tokens" }),
 };
 
 const lengthFields = {

@@ -6,12 +6,15 @@ import { openFile, reasonOf } from "./bytes.ts";
 import { plainValue } from "./plain-value.ts";
 import type { RawRecord, ReadOptions } from "./raw-record.ts";
 
-/** Rows decoded at a time: a row group may be most of the file. */
-const SLICE_ROWS = 10_000;
+/**
+ * Decoded bytes that are held at a time. A row group is usually smaller. One that is larger is read in several slices, for each of
+ * which all its pages up to the slice are decoded again: smaller slices would take much longer.
+ */
+const SLICE_BYTES = 1 << 28;
 
 /**
- * The rows of a Parquet file, a part of a row group at a time; pages may be plain or compressed by snappy, zstd, gzip, brotli
- * or lz4.
+ * The rows of a Parquet file, a row group at a time, or a part of a large one; pages may be plain or compressed by snappy, zstd,
+ * gzip, brotli or lz4.
  *
  * @throws {ConfigError} for a file that is damaged, truncated or empty
  */
@@ -22,10 +25,11 @@ export async function* readParquet(path: string, { signal }: ReadOptions = {}): 
     const metadata = await explained(path, () => parquetMetadataAsync(file));
     let groupStart = 0;
     for (const group of metadata.row_groups) {
-      const groupEnd = groupStart + Number(group.num_rows);
-      for (let rowStart = groupStart; rowStart < groupEnd; rowStart += SLICE_ROWS) {
+      const numRows = Number(group.num_rows), groupEnd = groupStart + numRows;
+      const sliceRows = Math.max(1, Math.ceil(numRows / Math.ceil(Number(group.total_byte_size) / SLICE_BYTES || 1)));
+      for (let rowStart = groupStart; rowStart < groupEnd; rowStart += sliceRows) {
         signal?.throwIfAborted();
-        const rowEnd = Math.min(groupEnd, rowStart + SLICE_ROWS);
+        const rowEnd = Math.min(groupEnd, rowStart + sliceRows);
         const rows = await explained(path, () => parquetReadObjects({ file, metadata, rowStart, rowEnd, compressors }));
         for (const [i, row] of rows.entries()) yield { value: plainValue(row), line: rowStart + i + 1, path };
       }
