@@ -1,14 +1,6 @@
 import type { Tokenizer as NativeTokenizer } from "tokenizers";
 import { CheckpointError, ConfigError } from "../errors.ts";
 
-/** An entry of `added_tokens` in `tokenizer.json`: a text that is one token wherever it stands. */
-export interface AddedToken {
-  id: number;
-  content: string;
-  /** True for tokens that are no text: decoding leaves them out. */
-  special: boolean;
-}
-
 /** A special token with a role. */
 export interface RoleToken {
   id: number;

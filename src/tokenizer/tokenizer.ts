@@ -1,10 +1,12 @@
 import { type Decoder, Tokenizer as NativeTokenizer } from "tokenizers";
 import { CheckpointError, ConfigError } from "../errors.ts";
+import { addConfiguredTokens, listedTokens, withRoles } from "./added-tokens.ts";
 import { ChatTemplate, type Piece } from "./chat-template.ts";
+import { readTokenizerFolder } from "./folder.ts";
 import { readGgufTokenizer } from "./gguf-tokenizer.ts";
 import type { Message } from "./message.ts";
-import { parseJsonObject, readTokenizerFolder, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
-import { type AddedToken, choosePadToken, type RoleToken, roleToken } from "./special-tokens.ts";
+import { parseJsonObject, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
+import { choosePadToken, type RoleToken, roleToken } from "./special-tokens.ts";
 import { type StreamDecoder, streamDecoder } from "./stream-decoder.ts";
 import { transcriptTemplate } from "./templates.ts";
 
@@ -101,28 +103,31 @@ export class Tokenizer {
    * @throws {ConfigError} when no end token, no single end-of-turn token or no padding token can be found, or the template does not parse
    */
   static async fromParts(parts: TokenizerParts, source = "tokenizer.json"): Promise<Tokenizer> {
+    const json = parseJsonObject(parts.tokenizerJson, source);
     const native = parseTokenizer(parts.tokenizerJson, source);
+    const listed = listedTokens(native, json, source);
+    const configured = addConfiguredTokens(native, listed, parts.config, source);
     const role = (key: string) => roleToken(native, parts.config, key, source);
     const [bos, eos, configuredPad, unk] = [role("bos_token"), role("eos_token"), role("pad_token"), role("unk_token")];
     if (eos === undefined) {
       throw new ConfigError(`${source}: the tokenizer names no end token; add "eos_token" to tokenizer_config.json`);
     }
-    const roles = [bos, eos, configuredPad, unk].filter((token) => token !== undefined);
-    const added = addedTokens(parts.tokenizerJson, source);
-    // As transformers does: a token with a role is special even where tokenizer.json does not list it.
-    const unlisted = roles.filter((token) => !added.some((entry) => entry.id === token.id));
-    native.addSpecialTokens(unlisted.map((token) => token.content));
-    const special = [...new Map([...added.filter((token) => token.special), ...roles].map((token) => [token.id, token])).values()];
+    const added = withRoles(native, configured, [bos, eos, configuredPad, unk].filter((token) => token !== undefined));
+    const special = added.filter((token) => token.special);
     const variables = {
       eos_token: eos.content,
       ...(bos && { bos_token: bos.content }),
       ...(unk && { unk_token: unk.content }),
     };
     const template = parts.chatTemplate ?? configuredTemplate(parts.config) ?? transcriptTemplate(await addsBos(native, parts.config, bos));
-    const chat = withSource(source, () => new ChatTemplate(template, variables, [...added, ...roles].map((token) => token.content)));
+    const chat = withSource(source, () => new ChatTemplate(template, variables, added.map((token) => token.content)));
     const pad = choosePadToken({ pad: configuredPad, unk, bos, eos }, chat.endOfTurn, special);
     const specialIds = new Set(special.map((token) => token.id));
-    return new Tokenizer({ native, chat, parts, bos, eos, pad, unk, specialIds, prependsSpace: await prependsSpace(native) });
+    const used = [eos, pad, ...(bos ? [bos] : []), ...(unk ? [unk] : []), ...added.filter(({ content }) => content === chat.endOfTurn)];
+    checkVocabulary(native, used, parts.modelVocabSize, source);
+    const isUnchanged = JSON.stringify(added) === JSON.stringify(listed);
+    const tokenizerJson = isUnchanged ? parts.tokenizerJson : JSON.stringify({ ...json, added_tokens: added });
+    return new Tokenizer({ native, chat, parts: { ...parts, tokenizerJson }, bos, eos, pad, unk, specialIds, prependsSpace: await prependsSpace(native) });
   }
 
   /**
@@ -231,8 +236,20 @@ function withSource<T>(source: string, make: () => T): T {
   }
 }
 
-function addedTokens(tokenizerJson: string, source: string): AddedToken[] {
-  return (parseJsonObject(tokenizerJson, source)["added_tokens"] ?? []) as AddedToken[];
+/**
+ * Refuses a tokenizer of another model. A vocabulary that is smaller than the model's is usual (rows are added for speed), and so are
+ * added tokens behind the model's that no conversation uses (Gemma 3's image token).
+ */
+function checkVocabulary(native: NativeTokenizer, used: readonly RoleToken[], modelVocabSize: number | undefined, source: string): void {
+  if (modelVocabSize === undefined) return;
+  const outside = used.find(({ id }) => id >= modelVocabSize);
+  const size = native.getVocabSize(false);
+  if (size <= modelVocabSize && outside === undefined) return;
+  const found = size > modelVocabSize ? `the tokenizer has ${size} tokens` : `${outside?.content} is token ${outside?.id}`;
+  throw new CheckpointError(
+    `${source}: ${found}, the model's vocabulary ("vocab_size" in config.json) ends at ${modelVocabSize - 1}; ` +
+      "take the tokenizer and the model from the same checkpoint, or enlarge the model's embedding",
+  );
 }
 
 /** `chat_template` of `tokenizer_config.json`: a text, or a list of named texts of which "default" counts. */
