@@ -79,7 +79,8 @@ function spaces(model: SentencePieceModel, options: SentencePieceOptions): Pick<
   const cleaned = [
     ...(model.charsMap.length > 0 ? [{ type: "Precompiled", precompiled_charsmap: Buffer.from(model.charsMap).toString("base64") }] : []),
     ...(model.removeExtraWhitespaces
-      ? [{ type: "Strip", strip_left: true, strip_right: true }, { type: "Replace", pattern: { Regex: " {2,}" }, content: " " }]
+      // "Strip" would take line breaks, too.
+      ? [{ type: "Replace", pattern: { Regex: "\\A +| +\\z" }, content: "" }, { type: "Replace", pattern: { Regex: " {2,}" }, content: " " }]
       : []),
   ];
   const decoders = [

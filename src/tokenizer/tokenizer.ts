@@ -6,7 +6,7 @@ import { readTokenizerFolder } from "./folder.ts";
 import { readGgufTokenizer } from "./gguf-tokenizer.ts";
 import type { Message } from "./message.ts";
 import { parseJsonObject, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
-import { choosePadToken, type RoleToken, roleToken } from "./special-tokens.ts";
+import { choosePadToken, lastOrdinaryToken, type RoleToken, roleToken } from "./special-tokens.ts";
 import { type StreamDecoder, streamDecoder } from "./stream-decoder.ts";
 import { transcriptTemplate } from "./templates.ts";
 
@@ -40,6 +40,8 @@ interface TokenizerState {
   unk: RoleToken | undefined;
   specialIds: ReadonlySet<number>;
   prependsSpace: boolean;
+  cleansUp: boolean;
+  hasTemplate: boolean;
 }
 
 /**
@@ -59,6 +61,8 @@ export class Tokenizer {
   readonly paddingSide: Side;
   /** Jinja text: the checkpoint's own template, or the built-in `Human: ... Assistant:`. */
   readonly chatTemplate: string;
+  /** False where the checkpoint has no chat template and the built-in one is used. */
+  readonly hasTemplate: boolean;
   /** Number of entries of the vocabulary, added tokens included; a model's embedding may have more rows. */
   readonly vocabSize: number;
   readonly #native: NativeTokenizer;
@@ -67,6 +71,7 @@ export class Tokenizer {
   readonly #parts: TokenizerParts;
   readonly #specialIds: ReadonlySet<number>;
   readonly #prependsSpace: boolean;
+  readonly #cleansUp: boolean;
 
   private constructor(state: TokenizerState) {
     const { native, chat, parts, bos, eos, pad, unk } = state;
@@ -75,14 +80,18 @@ export class Tokenizer {
     this.#chat = chat;
     this.#specialIds = state.specialIds;
     this.#prependsSpace = state.prependsSpace;
+    this.#cleansUp = state.cleansUp;
     this.bosTokenId = bos?.id;
     this.eosTokenId = eos.id;
     this.padTokenId = pad.id;
     this.endOfTurnTokenId = tokenId(native, chat.endOfTurn);
     this.paddingSide = parts.config["padding_side"] === "left" ? "left" : "right";
     this.chatTemplate = chat.source;
+    this.hasTemplate = state.hasTemplate;
     this.vocabSize = native.getVocabSize(true);
-    const roles = { bos_token: bos?.content, eos_token: eos.content, pad_token: pad.content, unk_token: unk?.content };
+    // Named in the saved files a token is special; an ordinary one that pads must not become so.
+    const padText = state.specialIds.has(pad.id) ? pad.content : undefined;
+    const roles = { bos_token: bos?.content, eos_token: eos.content, pad_token: padText, unk_token: unk?.content };
     this.#parts = { ...parts, config: { ...parts.config, ...roles } };
   }
 
@@ -100,7 +109,7 @@ export class Tokenizer {
   /**
    * @param source named in errors
    * @throws {CheckpointError} for a malformed `tokenizerJson` or a special token that the vocabulary does not have
-   * @throws {ConfigError} when no end token, no single end-of-turn token or no padding token can be found, or the template does not parse
+   * @throws {ConfigError} when no end token, no single end-of-turn token can be found, or the template does not parse
    */
   static async fromParts(parts: TokenizerParts, source = "tokenizer.json"): Promise<Tokenizer> {
     const json = parseJsonObject(parts.tokenizerJson, source);
@@ -112,22 +121,28 @@ export class Tokenizer {
     if (eos === undefined) {
       throw new ConfigError(`${source}: the tokenizer names no end token; add "eos_token" to tokenizer_config.json`);
     }
-    const added = withRoles(native, configured, [bos, eos, configuredPad, unk].filter((token) => token !== undefined));
+    // config.json of a reward model may name an ordinary token to pad with (see choosePadToken): it stays one.
+    const namedPad = configuredPad !== undefined && parts.config["pad_token"] != null ? [configuredPad] : [];
+    const added = withRoles(native, configured, [bos, eos, ...namedPad, unk].filter((token) => token !== undefined));
     const special = added.filter((token) => token.special);
     const variables = {
       eos_token: eos.content,
       ...(bos && { bos_token: bos.content }),
       ...(unk && { unk_token: unk.content }),
     };
-    const template = parts.chatTemplate ?? configuredTemplate(parts.config) ?? transcriptTemplate(await addsBos(native, parts.config, bos));
+    const ownTemplate = parts.chatTemplate ?? configuredTemplate(parts.config);
+    const template = ownTemplate ?? transcriptTemplate(await addsBos(native, parts.config, bos));
     const chat = withSource(source, () => new ChatTemplate(template, variables, added.map((token) => token.content)));
-    const pad = choosePadToken({ pad: configuredPad, unk, bos, eos }, chat.endOfTurn, special);
     const specialIds = new Set(special.map((token) => token.id));
+    const pad = choosePadToken({ pad: configuredPad, unk, bos, eos }, chat.endOfTurn, special, () => lastOrdinaryToken(native, specialIds));
     const used = [eos, pad, ...(bos ? [bos] : []), ...(unk ? [unk] : []), ...added.filter(({ content }) => content === chat.endOfTurn)];
     checkVocabulary(native, used, parts.modelVocabSize, source);
     const isUnchanged = JSON.stringify(added) === JSON.stringify(listed);
     const tokenizerJson = isUnchanged ? parts.tokenizerJson : JSON.stringify({ ...json, added_tokens: added });
-    return new Tokenizer({ native, chat, parts: { ...parts, tokenizerJson }, bos, eos, pad, unk, specialIds, prependsSpace: await prependsSpace(native) });
+    return new Tokenizer({
+      native, chat, parts: { ...parts, tokenizerJson }, bos, eos, pad, unk, specialIds,
+      prependsSpace: await prependsSpace(native), cleansUp: cleansUp(json, parts.config), hasTemplate: ownTemplate !== undefined,
+    });
   }
 
   /**
@@ -148,7 +163,14 @@ export class Tokenizer {
   decode(tokens: readonly number[], { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {
     const kept = skipSpecialTokens ? tokens.filter((token) => !this.#specialIds.has(token)) : tokens;
     const texts = kept.map((token) => this.#native.idToToken(token)).filter((text) => text !== null);
-    return this.#decoder === null ? texts.join(" ") : this.#decoder.decode(texts);
+    const text = this.#decoder === null ? texts.join(" ") : this.#decoder.decode(texts);
+    return this.#cleansUp ? cleanUp(text) : text;
+  }
+
+  /** Whether every token of this tokenizer is the same token of `other`, so that ids can go from one to the other. */
+  sharesIdsWith(other: Tokenizer): boolean {
+    const theirs = other.#native.getVocab(true);
+    return Object.entries(this.#native.getVocab(true)).every(([token, id]) => theirs[token] === id);
   }
 
   /** Rows filled with `padTokenId` to the length of the longest; `side` defaults to `paddingSide`. */
@@ -274,6 +296,19 @@ async function addsBos(native: NativeTokenizer, config: Readonly<Record<string, 
 /** Whether the tokenizer encodes "a" as if it were " a" (U+2581 stands for a space in SentencePiece). */
 async function prependsSpace(native: NativeTokenizer): Promise<boolean> {
   return (await native.encode("a", null, { addSpecialTokens: false })).getTokens()[0]?.startsWith("\u2581") ?? false;
+}
+
+/** Whether decoded text is cleaned up: where the configuration says so, but for BPE, whose spaces are the text's own (as in transformers 5). */
+function cleansUp({ model }: Readonly<Record<string, unknown>>, config: Readonly<Record<string, unknown>>): boolean {
+  const kind = typeof model === "object" && model !== null && "type" in model ? model.type : undefined;
+  return config["clean_up_tokenization_spaces"] === true && kind !== "BPE";
+}
+
+const CLEAN_UPS = [[" .", "."], [" ?", "?"], [" !", "!"], [" ,", ","], [" ' ", "'"], [" n't", "n't"], [" 'm", "'m"], [" 's", "'s"], [" 've", "'ve"], [" 're", "'re"]] as const;
+
+/** Takes out the spaces that splitting into words has put before punctuation: `clean_up_tokenization` of transformers. */
+function cleanUp(text: string): string {
+  return CLEAN_UPS.reduce((cleaned, [from, to]) => cleaned.replaceAll(from, to), text);
 }
 
 function tokenId(native: NativeTokenizer, content: string): number {
