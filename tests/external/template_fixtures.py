@@ -67,14 +67,13 @@ FROM_LLAMA_CPP_TESTS = {
     "orca-vicuna": ("Orca-Vicuna", "<s>", "</s>"),
     "command-r-plus": ("CohereForAI/c4ai-command-r-plus", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"),
     "phi-3-mini": ("Phi-3-mini", "<s>", "<|end|>"),
-    "phi-3-small": ("Phi-3-small", "<|endoftext|>", "<|end|>"),
+    "phi-3-small": ("Phi-3-small", "<|endoftext|>", "<|endoftext|>"),
     "deepseek-v2": ("DeepSeek-V2", "<\uff5cbegin\u2581of\u2581sentence\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
     "granite-3.0": ("ibm-granite/granite-3.0-8b-instruct", "<|end_of_text|>", "<|end_of_text|>"),
     "phi-4": ("phi-4", "<|endoftext|>", "<|im_end|>"),
     "minicpm": ("MiniCPM-3B-OpenHermes-2.5-v2-GGUF", "<s>", "</s>"),
     "megrez": ("Infinigence/Megrez-3B-Instruct", "<|begin_of_text|>", "<|turn_end|>"),
     "chatglm4": ("ChatGLM4", None, "<|endoftext|>"),
-    "seed-oss": ("ByteDance-Seed/Seed-OSS-36B-Instruct", "<seed:bos>", "<seed:eos>"),
 }
 FROM_TRL = {
     "trl-llama3": ("llama3", "<|begin_of_text|>", "<|eot_id|>"),
