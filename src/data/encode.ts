@@ -39,6 +39,8 @@ export interface PreferencePair {
 /** A prompt to answer, with the user's last message for display. */
 export interface PromptSample {
   readonly tokens: readonly number[];
+  /** What `tokens` were rendered from. */
+  readonly messages: readonly Message[];
   readonly text: string;
 }
 
@@ -126,7 +128,7 @@ export function encodePrompts(
   return encodeAll(records, limits, async ({ prompt }) => {
     const tokens = await encoder.encodePrompt(prompt);
     const fits = tokens.length <= options.maxPromptLen;
-    return { length: tokens.length, sample: fits ? { tokens, text: prompt.at(-1)?.content ?? "" } : undefined };
+    return { length: tokens.length, sample: fits ? { tokens, messages: prompt, text: prompt.at(-1)?.content ?? "" } : undefined };
   });
 }
 

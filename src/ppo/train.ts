@@ -3,7 +3,7 @@ import { heldOutOf } from "../config/common.ts";
 import type { StepRun } from "../config/step.ts";
 import { trainingBatches } from "../data/batches.ts";
 import { loadDataset } from "../data/dataset.ts";
-import { encodePrompts } from "../data/encode.ts";
+import { encodePrompts, type PromptSample } from "../data/encode.ts";
 import { reportData, withinContext } from "../data/report.ts";
 import { GenerationStopped } from "../engine/generation.ts";
 import { distinct } from "../metrics/distinct.ts";
@@ -60,6 +60,7 @@ const SAMPLES_PER_ITERATION = 4;
 export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSummary> {
   const rlhf = await RlhfEngine.load(config);
   const prompts = await openPrompts(config, rlhf, run);
+  for (const note of rlhf.notes) run.note(note);
   run.note(sizesOf(rlhf));
   const trainer = new PpoTrainer(rlhf, config);
   const perEpoch = Math.floor(prompts.train.length / config.rolloutBatchSize);
@@ -73,7 +74,7 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
   const evaluate = () => evaluatePolicy(rlhf, prompts.heldOut, { ...config, stopRequested: run.stopRequested });
   let step = 0;
   try {
-    const before = evaluate();
+    const before = await evaluate();
     logEvaluation(run, step, before);
     let evaluated = { step, evaluation: before };
     const batches = trainingBatches({
@@ -82,7 +83,7 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
     });
     for (const { rows } of batches) {
       if (step === totalSteps) break;
-      const experience = trainer.generateExperience(rows.map((row) => prompts.train[row] ?? []), run.stopRequested);
+      const experience = await trainer.generateExperience(rows.map((row) => prompts.train[row] ?? []), run.stopRequested);
       const learningRateFactor = scheduleFactor(step, { ...config, totalSteps });
       const updatesActor = step >= config.criticWarmupSteps;
       const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience, { learningRateFactor, updatesActor });
@@ -91,14 +92,14 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
       if (step % config.logEvery === 0) run.log(step, { policyLoss, valueLoss, ...metrics, actorLearningRate });
       sampleTexts(run, step, experience, rlhf);
       if (config.evalEvery > 0 && step % config.evalEvery === 0) {
-        evaluated = { step, evaluation: evaluate() };
+        evaluated = { step, evaluation: await evaluate() };
         logEvaluation(run, step, evaluated.evaluation);
       }
       if (run.stopRequested()) throw new GenerationStopped("a signal came");
       if (config.saveEvery > 0 && step % config.saveEvery === 0) await save(run.checkpointFolder(step));
       await new Promise(setImmediate); // lets the log and the terminal be written
     }
-    const after = evaluated.step === step ? evaluated.evaluation : evaluate();
+    const after = evaluated.step === step ? evaluated.evaluation : await evaluate();
     if (evaluated.step !== step) logEvaluation(run, step, after);
     await save(run.modelFolder);
     return summarize(step, prompts, before, after, run);
@@ -113,17 +114,19 @@ function sizesOf({ actor: { model }, critic, rewardModel }: RlhfEngine): string 
   const millions = (count: number) => `${(count / 1e6).toFixed(1)} M`;
   const ofActor = `${millions(model.numParameters)} parameters`;
   const adapters = [["actor", model.lora], ["critic", critic.model.lora]].flatMap(([whose, lora]) => (lora ? [`; ${whose}: ${lora}`] : []));
-  return `actor: ${ofActor}; critic and reward model: ${millions(rewardModel.numParameters)}; ${model.dtype}${adapters.join("")}`;
+  const [ofCritic, ofReward] = [critic.model.numParameters, rewardModel.numParameters].map(millions);
+  const others = ofCritic === ofReward ? `critic and reward model: ${ofReward}` : `critic: ${ofCritic}; reward model: ${ofReward}`;
+  return `actor: ${ofActor}; ${others}; ${model.dtype}${adapters.join("")}`;
 }
 
 interface Prompts {
-  readonly train: readonly (readonly number[])[];
-  readonly heldOut: readonly (readonly number[])[];
+  readonly train: readonly PromptSample[];
+  readonly heldOut: readonly PromptSample[];
   /** Last user message of each held-out prompt. */
   readonly texts: readonly string[];
 }
 
-/** Token ids of the prompts to train on and of those to look at. */
+/** The prompts to train on and those to look at. */
 async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): Promise<Prompts> {
   const records = await loadDataset(config.data, "ppo", {
     seed: config.seed, split: config.dataSplit, ...heldOutOf(config),
@@ -139,9 +142,10 @@ async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): P
         "lower it or add prompts",
     );
   }
+  await rlhf.rewardReader?.check([...train.samples, ...heldOut.samples]);
   return {
-    train: train.samples.map(({ tokens }) => tokens),
-    heldOut: heldOut.samples.map(({ tokens }) => tokens),
+    train: train.samples,
+    heldOut: heldOut.samples,
     texts: heldOut.samples.map(({ text }) => text),
   };
 }

@@ -40,6 +40,12 @@ export async function readTokenizerFolder(folder: string): Promise<TokenizerPart
   };
 }
 
+/** Whether a folder has any of the files that `readTokenizerFolder` can start from. */
+export async function hasTokenizerFiles(folder: string): Promise<boolean> {
+  const files: string[] = await readdir(folder).catch(() => []);
+  return ["tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt"].some((file) => files.includes(file));
+}
+
 /** `tokenizer.json` from a folder's older files; adds to `config` what those say about special tokens. */
 async function convertOther(context: VocabularyContext & { config: Record<string, unknown> }): Promise<string> {
   const { config, folder } = context;

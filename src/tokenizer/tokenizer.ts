@@ -2,7 +2,7 @@ import { type Decoder, Tokenizer as NativeTokenizer } from "tokenizers";
 import { CheckpointError, ConfigError } from "../errors.ts";
 import { addConfiguredTokens, listedTokens, withRoles } from "./added-tokens.ts";
 import { ChatTemplate, type Piece } from "./chat-template.ts";
-import { readTokenizerFolder } from "./folder.ts";
+import { hasTokenizerFiles, readTokenizerFolder } from "./folder.ts";
 import { readGgufTokenizer } from "./gguf-tokenizer.ts";
 import type { Message } from "./message.ts";
 import { parseJsonObject, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
@@ -104,6 +104,11 @@ export class Tokenizer {
   static async load(path: string): Promise<Tokenizer> {
     const parts = path.endsWith(".gguf") ? await readGgufTokenizer(path) : await readTokenizerFolder(path);
     return Tokenizer.fromParts(parts, path);
+  }
+
+  /** As `load`; undefined for a folder that has no tokenizer at all. */
+  static async loadIfPresent(path: string): Promise<Tokenizer | undefined> {
+    return path.endsWith(".gguf") || (await hasTokenizerFiles(path)) ? Tokenizer.load(path) : undefined;
   }
 
   /**
