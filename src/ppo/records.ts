@@ -2,7 +2,7 @@ import type { FinishReason } from "../engine/request.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Message } from "../tokenizer/message.ts";
 
-/** A prompt: its tokens, or these with the messages, which a reward model with another tokenizer reads (`data.encodePrompts` gives both). */
+/** A prompt: its tokens, or also the messages, which a reward model with another tokenizer reads; `data.encodePrompts` gives both. */
 export type Prompt = readonly number[] | { readonly tokens: readonly number[]; readonly messages: readonly Message[] };
 
 /**

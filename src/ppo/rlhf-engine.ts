@@ -118,7 +118,8 @@ export class RlhfEngine {
 
 /** The critic reads the actor's tokens: it starts from the reward model if that has the same ones, else from the actor. */
 function loadCritic(
-  fromRewardModel: boolean, options: RlhfOptions, { criticHead, actorAdapter }: Pick<ConfigOf<typeof engineFields>, "criticHead" | "actorAdapter">,
+  fromRewardModel: boolean, options: RlhfOptions,
+  { criticHead, actorAdapter }: Pick<ConfigOf<typeof engineFields>, "criticHead" | "actorAdapter">,
 ): Promise<RewardModel> {
   if (!fromRewardModel) return RewardModel.withNewHead(options.actor, { ...options, adapter: actorAdapter, head: "zero" });
   if (criticHead === "zero") return RewardModel.withNewHead(options.rewardModel, { ...options, head: "zero" });

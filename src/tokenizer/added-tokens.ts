@@ -81,7 +81,7 @@ function checkId(native: NativeTokenizer, { id, content }: TokenWithId, file: st
   const actual = native.tokenToId(content);
   if (actual === id) return;
   throw new CheckpointError(
-    `${source}: ${file} says that ${JSON.stringify(content)} is token ${id}, but it is ${actual ?? "no token"}: the ids of added tokens must be those of ` +
-      "the vocabulary or follow it without a gap; take all files of the tokenizer from the same checkpoint",
+    `${source}: ${file} says that ${JSON.stringify(content)} is token ${id}, but it is ${actual ?? "no token"}: the ids of added tokens ` +
+      "must be those of the vocabulary or follow it without a gap; take all files of the tokenizer from the same checkpoint",
   );
 }

@@ -42,7 +42,8 @@ export class ChatTemplate {
   render(messages: readonly Message[], addGenerationPrompt: boolean): string {
     try {
       // Python passes tools and documents also where there are none, and templates ask whether they are none.
-      return this.#template.render({ ...this.#variables, messages, tools: null, documents: null, add_generation_prompt: addGenerationPrompt });
+      const given = { messages, tools: null, documents: null, add_generation_prompt: addGenerationPrompt };
+      return this.#template.render({ ...this.#variables, ...given });
     } catch (cause) {
       const roles = messages.map((message) => message.role).join(", ");
       throw new ConfigError(`chat template: cannot render the roles [${roles}]: ${messageOf(cause)}`, { cause });

@@ -9,6 +9,7 @@ import { byteLevelJson, contentOf, type VocabularyContext, wordPieceJson } from 
 const SENTENCEPIECE_CLASSES = ["LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "PreTrainedTokenizer", "TokenizersBackend"];
 const SENTENCEPIECE_MODELS = ["llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3", "gemma3_text", "phi3"];
 
+const TAKE = "take the tokenizer.json of the model's Hugging Face folder";
 const CONVERT = 'convert it with Python: AutoTokenizer.from_pretrained("<folder>").save_pretrained("<folder>")';
 
 /**
@@ -25,7 +26,8 @@ export async function readTokenizerFolder(folder: string): Promise<TokenizerPart
   const generation = await readOptionalJson(join(folder, "generation_config.json"));
   const model = await readOptionalJson(join(folder, "config.json"));
   for (const key of [...SPECIAL_TOKEN_KEYS, "additional_special_tokens"]) config[key] ??= map[key];
-  const tokenizerJson = (await readOptional(join(folder, "tokenizer.json"))) ?? (await convertOther({ config, modelType: model["model_type"], folder }));
+  const context = { config, modelType: model["model_type"], folder };
+  const tokenizerJson = (await readOptional(join(folder, "tokenizer.json"))) ?? (await convertOther(context));
   for (const key of SPECIAL_TOKEN_KEYS) {
     if (config[key] === undefined) config[`${key}_id`] ??= generation[`${key}_id`] ?? model[`${key}_id`];
   }
@@ -70,7 +72,8 @@ async function sentencePieceJson({ config, modelType, folder }: VocabularyContex
   const isKnown = named === undefined ? SENTENCEPIECE_MODELS.includes(String(modelType)) : SENTENCEPIECE_CLASSES.includes(named);
   if (!isKnown) {
     const known = (named === undefined ? SENTENCEPIECE_MODELS : SENTENCEPIECE_CLASSES).join(", ");
-    throw new ConfigError(`${path}: the tokenizer's class is ${JSON.stringify(named ?? modelType ?? "")}, expected one of ${known}; ${CONVERT}`);
+    const found = JSON.stringify(named ?? modelType ?? "");
+    throw new ConfigError(`${path}: the tokenizer's class is ${found}, expected one of ${known}; ${CONVERT}`);
   }
   const isGemma = (named ?? String(modelType)).toLowerCase().startsWith("gemma");
   const { tokenizerJson, roles } = convertSentencePiece(bytes, {
@@ -89,9 +92,9 @@ function refuseOtherFormats(bytes: Buffer, path: string): void {
   const found = start.startsWith("version https://git-lfs")
     ? "a pointer of Git LFS, not the file itself; fetch it with: git lfs pull"
     : /^[A-Za-z0-9+/]+=* \d+\r?\n/.test(start)
-      ? `a tiktoken vocabulary (lines of base64 and a number), which does not say how it splits a text; take the tokenizer.json of the model's Hugging Face folder, or ${CONVERT}`
+      ? `a tiktoken vocabulary (lines of base64 and a number), which does not say how it splits a text; ${TAKE}, or ${CONVERT}`
       : /^\s*\{/.test(start)
-        ? `JSON (Mistral's tekken), expected a SentencePiece model; take the tokenizer.json of the model's Hugging Face folder, or ${CONVERT}`
+        ? `JSON (Mistral's tekken), expected a SentencePiece model; ${TAKE}, or ${CONVERT}`
         : undefined;
   if (found !== undefined) throw new CheckpointError(`${path}: cannot load a tokenizer: the file is ${found}`);
 }
@@ -100,7 +103,8 @@ function refuseCode({ config, folder }: VocabularyContext, files: readonly strin
   const code = (config["auto_map"] as { AutoTokenizer?: unknown } | undefined)?.AutoTokenizer;
   if (code === undefined) return;
   const script = files.find((file) => /^tokenization_.*\.py$/.test(file)) ?? String(code);
-  throw new ConfigError(`${folder}: the tokenizer is Python code (${script}), which is not run, and there is no tokenizer.json; ${CONVERT}`);
+  const found = `the tokenizer is Python code (${script}), which is not run, and there is no tokenizer.json`;
+  throw new ConfigError(`${folder}: ${found}; ${CONVERT}`);
 }
 
 async function nothingFound(folder: string, files: readonly string[]): Promise<CheckpointError> {
@@ -120,9 +124,12 @@ async function readAddedTokens(folder: string, config: Record<string, unknown>):
   const special = new Set(
     [...SPECIAL_TOKEN_KEYS.map((key) => config[key]), ...((config["additional_special_tokens"] ?? []) as unknown[])].map(contentOf),
   );
-  const decoder = (config["added_tokens_decoder"] ??= {}) as Record<string, unknown>;
+  const decoder = { ...(config["added_tokens_decoder"] as Record<string, unknown> | undefined) };
+  config["added_tokens_decoder"] = decoder;
   for (const [content, id] of added) {
-    if (typeof id !== "number") throw new CheckpointError(`${path}: ${JSON.stringify(content)}: expected a token id, found ${JSON.stringify(id)}`);
+    if (typeof id !== "number") {
+      throw new CheckpointError(`${path}: ${JSON.stringify(content)}: expected a token id, found ${JSON.stringify(id)}`);
+    }
     decoder[id] ??= { content, special: special.has(content), normalized: !special.has(content) };
   }
 }

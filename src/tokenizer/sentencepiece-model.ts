@@ -149,6 +149,7 @@ class MessageReader {
 
   #malformed(cause?: unknown): CheckpointError {
     const hint = "expected a file that SentencePiece wrote; download it again, or convert the tokenizer to tokenizer.json";
-    return new CheckpointError(`${this.#source}: is not a SentencePiece model: its bytes are no message of that format; ${hint}`, { cause });
+    const found = "its bytes are no message of that format";
+    return new CheckpointError(`${this.#source}: is not a SentencePiece model: ${found}; ${hint}`, { cause });
   }
 }

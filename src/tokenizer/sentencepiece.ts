@@ -33,21 +33,21 @@ export interface ConvertedSentencePiece {
 export function convertSentencePiece(bytes: Uint8Array, options: SentencePieceOptions, source: string): ConvertedSentencePiece {
   const model = readSentencePieceModel(bytes, source);
   refuseUnsupported(model, source);
-  const textOf = (id: number) => model.pieces[id]?.text;
-  const tokenOf = (id: number) => [{ id, content: textOf(id) ?? "" }].filter(({ content }) => content !== "");
-  const named = { bos_token: textOf(model.bosId), eos_token: textOf(model.eosId), unk_token: textOf(model.unkId), pad_token: textOf(model.padId) };
+  const tokenOf = (id: number) => model.pieces.slice(id, id + 1).flatMap(({ text }) => (id >= 0 ? [{ id, content: text }] : []));
+  const ids = { bos_token: model.bosId, eos_token: model.eosId, unk_token: model.unkId, pad_token: model.padId };
   const json = tokenizerJson({
     model: model.modelType === ModelType.bpe ? bpe(model) : unigram(model),
     ...spaces(model, options),
     postProcessor: surround(options.addBos ? tokenOf(model.bosId) : [], options.addEos ? tokenOf(model.eosId) : []),
     addedTokens: addedTokens(model),
   });
-  return { tokenizerJson: json, roles: Object.fromEntries(Object.entries(named).filter((entry) => entry[1] !== undefined)) as Record<string, string> };
+  const roles = Object.entries(ids).flatMap(([key, id]) => tokenOf(id).map(({ content }) => [key, content] as const));
+  return { tokenizerJson: json, roles: Object.fromEntries(roles) };
 }
 
 function refuseUnsupported(model: SentencePieceModel, source: string): void {
   const problems: [boolean, string][] = [
-    [model.modelType !== ModelType.bpe && model.modelType !== ModelType.unigram, "splits into words or characters, expected BPE or Unigram"],
+    [![ModelType.bpe, ModelType.unigram].some((kind) => kind === model.modelType), "is neither BPE nor Unigram"],
     [model.treatWhitespaceAsSuffix, "writes spaces at the end of pieces"],
     [!model.escapeWhitespaces, "does not replace spaces"],
     [model.denormalizes, "replaces characters when it decodes"],
@@ -74,17 +74,20 @@ function unigram({ pieces, byteFallback, unkId }: SentencePieceModel): object {
 }
 
 /** What happens to spaces and other characters before and after the model proper. */
-function spaces(model: SentencePieceModel, options: SentencePieceOptions): Pick<TokenizerPipeline, "normalizer" | "preTokenizer" | "decoder"> {
+function spaces(
+  model: SentencePieceModel, options: SentencePieceOptions,
+): Pick<TokenizerPipeline, "normalizer" | "preTokenizer" | "decoder"> {
+  const replace = (pattern: object, content: string) => ({ type: "Replace", pattern, content });
   const prefixes = options.addPrefixSpace ?? model.addDummyPrefix;
   const cleaned = [
     ...(model.charsMap.length > 0 ? [{ type: "Precompiled", precompiled_charsmap: Buffer.from(model.charsMap).toString("base64") }] : []),
     ...(model.removeExtraWhitespaces
       // "Strip" would take line breaks, too.
-      ? [{ type: "Replace", pattern: { Regex: "\\A +| +\\z" }, content: "" }, { type: "Replace", pattern: { Regex: " {2,}" }, content: " " }]
+      ? [replace({ Regex: "\\A +| +\\z" }, ""), replace({ Regex: " {2,}" }, " ")]
       : []),
   ];
   const decoders = [
-    { type: "Replace", pattern: { String: SPACE }, content: " " },
+    replace({ String: SPACE }, " "),
     { type: "ByteFallback" },
     { type: "Fuse" },
     ...(prefixes ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []),
@@ -98,7 +101,7 @@ function spaces(model: SentencePieceModel, options: SentencePieceOptions): Pick<
   const normalizers = [
     ...cleaned,
     ...(prefixes ? [{ type: "Prepend", prepend: SPACE }] : []),
-    { type: "Replace", pattern: { String: " " }, content: SPACE },
+    replace({ String: " " }, SPACE),
   ];
   return { normalizer: { type: "Sequence", normalizers }, decoder };
 }

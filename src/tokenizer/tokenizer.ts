@@ -4,6 +4,7 @@ import { addConfiguredTokens, listedTokens, withRoles } from "./added-tokens.ts"
 import { ChatTemplate, type Piece } from "./chat-template.ts";
 import { hasTokenizerFiles, readTokenizerFolder } from "./folder.ts";
 import { readGgufTokenizer } from "./gguf-tokenizer.ts";
+import { cleanUp, cleansUp } from "./clean-up.ts";
 import type { Message } from "./message.ts";
 import { parseJsonObject, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
 import { choosePadToken, lastOrdinaryToken, type RoleToken, roleToken } from "./special-tokens.ts";
@@ -301,19 +302,6 @@ async function addsBos(native: NativeTokenizer, config: Readonly<Record<string, 
 /** Whether the tokenizer encodes "a" as if it were " a" (U+2581 stands for a space in SentencePiece). */
 async function prependsSpace(native: NativeTokenizer): Promise<boolean> {
   return (await native.encode("a", null, { addSpecialTokens: false })).getTokens()[0]?.startsWith("\u2581") ?? false;
-}
-
-/** Whether decoded text is cleaned up: where the configuration says so, but for BPE, whose spaces are the text's own (as in transformers 5). */
-function cleansUp({ model }: Readonly<Record<string, unknown>>, config: Readonly<Record<string, unknown>>): boolean {
-  const kind = typeof model === "object" && model !== null && "type" in model ? model.type : undefined;
-  return config["clean_up_tokenization_spaces"] === true && kind !== "BPE";
-}
-
-const CLEAN_UPS = [[" .", "."], [" ?", "?"], [" !", "!"], [" ,", ","], [" ' ", "'"], [" n't", "n't"], [" 'm", "'m"], [" 's", "'s"], [" 've", "'ve"], [" 're", "'re"]] as const;
-
-/** Takes out the spaces that splitting into words has put before punctuation: `clean_up_tokenization` of transformers. */
-function cleanUp(text: string): string {
-  return CLEAN_UPS.reduce((cleaned, [from, to]) => cleaned.replaceAll(from, to), text);
 }
 
 function tokenId(native: NativeTokenizer, content: string): number {

@@ -1,5 +1,7 @@
 import { CheckpointError, ConfigError } from "../errors.ts";
-import { bpeModel, byteLevel, splitByPattern, surround, type TokenizerPipeline, type TokenWithId, tokenizerJson } from "./tokenizer-json.ts";
+import {
+  bpeModel, byteLevel, splitByPattern, surround, type TokenizerPipeline, type TokenWithId, tokenizerJson,
+} from "./tokenizer-json.ts";
 
 /** How the tokenizers that were published as `vocab.json` and `merges.txt` split a text. */
 type ByteLevelKind = "gpt2" | "gpt-neox" | "qwen2";
@@ -46,7 +48,7 @@ export function byteLevelJson(vocab: Readonly<Record<string, unknown>>, merges: 
   const bos = tokenNamed(ids, config["bos_token"]);
   const eos = tokenNamed(ids, config["eos_token"]);
   return tokenizerJson({
-    model: bpeModel(ids, parseMerges(merges, ids, `${context.folder}/merges.txt`), { continuing_subword_prefix: "", end_of_word_suffix: "" }),
+    model: bpeModel(ids, parseMerges(merges, ids, `${context.folder}/merges.txt`)),
     ...splitting(kindOf(context), config["add_prefix_space"] === true),
     postProcessor: surround(config["add_bos_token"] === true ? bos : [], config["add_eos_token"] === true ? eos : []),
     decoder: byteLevel({ addPrefixSpace: true }),
@@ -109,7 +111,8 @@ function kindOf({ config, modelType, folder }: VocabularyContext): ByteLevelKind
 
 function unknownClass(files: string, found: unknown, known: string, folder: string): ConfigError {
   return new ConfigError(
-    `${folder}: how the tokenizer of ${files} splits a text is not known: its class is ${JSON.stringify(found ?? "")}, expected one of ${known}; ` +
+    `${folder}: how the tokenizer of ${files} splits a text is not known: its class is ${JSON.stringify(found ?? "")}, ` +
+      `expected one of ${known}; ` +
       'convert it to tokenizer.json with Python: AutoTokenizer.from_pretrained("<folder>").save_pretrained("<folder>")',
   );
 }
@@ -127,11 +130,13 @@ function parseMerges(text: string, vocab: Readonly<Record<string, number>>, sour
     const pair = line.split(" ");
     const [left = "", right = ""] = pair;
     if (pair.length !== 2 || left === "" || right === "") {
-      throw new CheckpointError(`${source}: line ${index + 1}: expected two tokens with a space between them, found ${JSON.stringify(line)}`);
+      const found = JSON.stringify(line);
+      throw new CheckpointError(`${source}: line ${index + 1}: expected two tokens with a space between them, found ${found}`);
     }
     const unknown = [left, right, left + right].find((token) => !Object.hasOwn(vocab, token));
     if (unknown !== undefined) {
-      throw new CheckpointError(`${source}: line ${index + 1}: ${JSON.stringify(unknown)} is not in vocab.json; the files do not belong together`);
+      const found = JSON.stringify(unknown);
+      throw new CheckpointError(`${source}: line ${index + 1}: ${found} is not in vocab.json; the files do not belong together`);
     }
     merges.push(pair);
   }

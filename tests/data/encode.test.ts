@@ -117,8 +117,10 @@ describe("encodePreferences", () => {
 
 describe("encodePrompts", () => {
   test("ends where the answer begins, with the last user message as text", async () => {
-    const { samples } = await encodePrompts([promptRecord("a")], encoder, { maxPromptLen: 10 });
-    expect(samples).toEqual([{ tokens: [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, 0, 3], text: "a" }]);
+    const record = promptRecord("a");
+    const { samples } = await encodePrompts([record], encoder, { maxPromptLen: 10 });
+    const tokens = [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, 0, 3];
+    expect(samples).toEqual([{ tokens, messages: record.prompt, text: "a" }]);
   });
 
   test("drops and counts longer prompts", async () => {

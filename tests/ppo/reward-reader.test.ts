@@ -25,7 +25,8 @@ const TEMPLATE =
 /** An actor with the byte-level tokenizer of the tests, and a reward model with a SentencePiece tokenizer of 2,600 and another template. */
 async function writeDifferentModels(folder: string): Promise<{ actor: string; rewardModel: string }> {
   const { actor } = await writeTinyModels(folder);
-  const base = writeTinyModel(join(folder, "other"), { family: "llama", seed: 3, config: { vocab_size: 2600, max_position_embeddings: 256 } });
+  const config = { vocab_size: 2600, max_position_embeddings: 256 };
+  const base = writeTinyModel(join(folder, "other"), { family: "llama", seed: 3, config });
   const rewardModel = join(folder, "other-reward");
   const model = await RewardModel.withNewHead(base, { dtype: "float32", head: { seed: 4 } });
   await model.save(rewardModel, { padTokenId: 0 });
@@ -39,7 +40,7 @@ const messagesOf = (content: string) => [{ role: "user", content }] as const;
 const options = { seed: 5, maxNewTokens: 6, miniBatchSize: 8, samplesPerPrompt: 2, microBatchTokens: 128 };
 
 async function promptsFor({ tokenizer }: RlhfEngine) {
-  return Promise.all(questions.map(async (question) => ({ tokens: await tokenizer.encodePrompt(messagesOf(question)), messages: messagesOf(question) })));
+  return Promise.all(questions.map(messagesOf).map(async (messages) => ({ tokens: await tokenizer.encodePrompt(messages), messages })));
 }
 
 describe("a reward model with another tokenizer", () => {
@@ -139,7 +140,8 @@ describe("a reward model with the actor's tokenizer", () => {
 
   test("reads text if it has fewer rows than the actor, which might sample a token that it does not have", async () => {
     const folder = temporaryFolder(), { rewardModel } = await writeTinyModels(folder);
-    const actor = writeTinyModel(join(folder, "padded"), { family: "llama", tokenizer: true, config: { vocab_size: 448, max_position_embeddings: 128 } });
+    const config = { vocab_size: 448, max_position_embeddings: 128 };
+    const actor = writeTinyModel(join(folder, "padded"), { family: "llama", tokenizer: true, config });
     const rlhf = await RlhfEngine.load({ actor, rewardModel, dtype: "float32" });
     expect(rlhf.rewardReader).toBeDefined();
     expect(rlhf.critic.model.spec.vocabSize).toBe(448);
