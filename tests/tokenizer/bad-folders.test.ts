@@ -46,7 +46,8 @@ const LLAMA = { "tokenizer_config.json": { tokenizer_class: "LlamaTokenizer" } }
 const BPE = field(3, 2);
 
 const badFolders: BadFolder[] = [
-  { title: "nothing", code: "E_CHECKPOINT", message: /cannot load a tokenizer: the folder has no tokenizer\.json; give a model folder with/ },
+  { title: "nothing", code: "E_CHECKPOINT",
+  message: /cannot load a tokenizer: the folder has no tokenizer\.json; give a model folder with/ },
   {
     title: "files of a kind that is not read", files: { "tekken.json": "{}", "qwen.tiktoken": "" }, code: "E_CHECKPOINT",
     message: new RegExp(`no tokenizer\\.json \\(found qwen\\.tiktoken, tekken\\.json\\); .*${CONVERT}`),
@@ -56,7 +57,8 @@ const badFolders: BadFolder[] = [
     message: /no tokenizer\.json \(found tokenizer_config\.json, vocab\.json\)/,
   },
   {
-    title: "a tokenizer.json that is cut off", from: "minilm", files: { "tokenizer.json": '{"version": "1.0", "model"' }, code: "E_CHECKPOINT",
+    title: "a tokenizer.json that is cut off", from: "minilm", files: { "tokenizer.json": '{"version": "1.0", "model"' },
+    code: "E_CHECKPOINT",
     message: /: is not JSON: /,
   },
   {
@@ -68,7 +70,8 @@ const badFolders: BadFolder[] = [
     files: { "tokenizer.json": { version: "1.0", added_tokens: [], model: { type: "Morphemes", vocab: {} } } },
   },
   {
-    title: "vocabulary and merges of two tokenizers", from: "gpt2", files: { "merges.txt": "#version: 0.2\n\u0120 t\nzz qq\n" }, code: "E_CHECKPOINT",
+    title: "vocabulary and merges of two tokenizers", from: "gpt2", files: { "merges.txt": "#version: 0.2\n\u0120 t\nzz qq\n" },
+    code: "E_CHECKPOINT",
     message: /merges\.txt: line 3: "zz" is not in vocab\.json; the files do not belong together/,
   },
   {
@@ -80,7 +83,8 @@ const badFolders: BadFolder[] = [
     message: /vocab\.json: "a": expected a token id, found "0"/,
   },
   {
-    title: "a class of vocab.json and merges.txt that is not known", from: "gpt2", files: { "tokenizer_config.json": { tokenizer_class: "CLIPTokenizer" } },
+    title: "a class of vocab.json and merges.txt that is not known", from: "gpt2",
+    files: { "tokenizer_config.json": { tokenizer_class: "CLIPTokenizer" } },
     code: "E_CONFIG", message: new RegExp(`its class is "CLIPTokenizer", expected one of GPT2Tokenizer, .*${CONVERT}`),
   },
   {
@@ -88,11 +92,15 @@ const badFolders: BadFolder[] = [
     code: "E_CONFIG", message: /its class is "EsmTokenizer", expected one of BertTokenizer/,
   },
   {
-    title: "a tokenizer in Python", code: "E_CONFIG", message: new RegExp(`is Python code \\(tokenization_x\\.py\\), which is not run, .*${CONVERT}`),
-    files: { "tokenizer_config.json": { auto_map: { AutoTokenizer: ["tokenization_x.X", null] } }, "tokenization_x.py": "", "tokenizer.model": "" },
+    title: "a tokenizer in Python", code: "E_CONFIG",
+    message: new RegExp(`is Python code \\(tokenization_x\\.py\\), which is not run, .*${CONVERT}`),
+    files: {
+      "tokenizer_config.json": { auto_map: { AutoTokenizer: ["tokenization_x.X", null] } }, "tokenization_x.py": "", "tokenizer.model": "",
+    },
   },
   {
-    title: "a tiktoken vocabulary (Llama 3's original folder)", files: { ...LLAMA, "tokenizer.model": "IQ== 0\nIg== 1\n" }, code: "E_CHECKPOINT",
+    title: "a tiktoken vocabulary (Llama 3's original folder)", files: { ...LLAMA, "tokenizer.model": "IQ== 0\nIg== 1\n" },
+    code: "E_CHECKPOINT",
     message: /the file is a tiktoken vocabulary .*take the tokenizer\.json of the model's Hugging Face folder/,
   },
   {
@@ -124,7 +132,8 @@ const badFolders: BadFolder[] = [
     message: /it has pieces that are marked as unused/,
   },
   {
-    title: "a class of tokenizer.model that is not known", from: "spm-llama", code: "E_CONFIG", message: /class is "XLNetTokenizer", expected one of/,
+    title: "a class of tokenizer.model that is not known", from: "spm-llama",
+    code: "E_CONFIG", message: /class is "XLNetTokenizer", expected one of/,
     files: { "tokenizer_config.json": { tokenizer_class: "XLNetTokenizer" } },
   },
   {
@@ -133,16 +142,18 @@ const badFolders: BadFolder[] = [
     files: { "tokenizer_config.json": { eos_token: "<|endoftext|>", added_tokens_decoder: { 90000: { content: "<|x|>" } } } },
   },
   {
-    title: "an added token without text", from: "smollm2", code: "E_CHECKPOINT", message: /an added token has no text: found \{"special":true\}/,
+    title: "an added token without text", from: "smollm2",
+    code: "E_CHECKPOINT", message: /an added token has no text: found \{"special":true\}/,
     files: { "tokenizer_config.json": { eos_token: "<|endoftext|>", added_tokens_decoder: { 5: { special: true } } } },
   },
   {
-    title: "an added token whose id is no number", from: "spm-llama", code: "E_CHECKPOINT", message: /added_tokens\.json: "<x>": expected a token id, found "7"/,
+    title: "an added token whose id is no number", from: "spm-llama",
+    code: "E_CHECKPOINT", message: /added_tokens\.json: "<x>": expected a token id, found "7"/,
     files: { "added_tokens.json": { "<x>": "7" } },
   },
   {
     title: "more tokens than the model has", from: "smollm2", files: { "config.json": { vocab_size: 1000 } }, code: "E_CHECKPOINT",
-    message: /the tokenizer has \d+ tokens, the model's vocabulary \("vocab_size" in config\.json\) ends at 999; take the tokenizer and the model/,
+    message: /the tokenizer has \d+ tokens, the model's vocabulary \("vocab_size" in config\.json\) ends at 999; take the tokenizer/,
   },
   {
     title: "an end token behind the model's", from: "qwen2", files: { "config.json": { vocab_size: 1756 } }, code: "E_CHECKPOINT",

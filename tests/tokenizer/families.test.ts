@@ -20,12 +20,18 @@ interface Family {
 
 const END = "<|endoftext|>";
 const families: Family[] = [
-  { name: "Llama 1, Llama 2, Mistral", tokens: ["<unk>", "<s>", "</s>"], roles: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>", pad_token: null }, pad: "<unk>" },
+  {
+    name: "Llama 1, Llama 2, Mistral", tokens: ["<unk>", "<s>", "</s>"],
+    roles: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>", pad_token: null }, pad: "<unk>",
+  },
   {
     name: "Llama 3", tokens: ["<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|eot_id|>"],
     roles: { bos_token: "<|begin_of_text|>", eos_token: "<|eot_id|>" }, pad: "<|finetune_right_pad_id|>",
   },
-  { name: "Llama 3 base", tokens: ["<|begin_of_text|>", "<|end_of_text|>"], roles: { bos_token: "<|begin_of_text|>", eos_token: "<|end_of_text|>" }, pad: "<|begin_of_text|>" },
+  {
+    name: "Llama 3 base", tokens: ["<|begin_of_text|>", "<|end_of_text|>"],
+    roles: { bos_token: "<|begin_of_text|>", eos_token: "<|end_of_text|>" }, pad: "<|begin_of_text|>",
+  },
   {
     name: "Qwen 2, 2.5, 3", tokens: [END, "<|im_start|>", "<|im_end|>"],
     roles: { bos_token: null, eos_token: "<|im_end|>", pad_token: END, unk_token: null }, pad: END,
@@ -39,12 +45,21 @@ const families: Family[] = [
     name: "Phi-3", tokens: ["<unk>", "<s>", "</s>", END, "<|assistant|>", "<|end|>"],
     roles: { bos_token: "<s>", eos_token: END, pad_token: END, unk_token: "<unk>" }, endOfTurn: "<|end|>", pad: "<unk>",
   },
-  { name: "OPT", tokens: ["<s>", "<pad>", "</s>"], roles: { bos_token: "</s>", eos_token: "</s>", unk_token: "</s>", pad_token: "<pad>" }, pad: "<pad>" },
-  { name: "BLOOM", tokens: ["<unk>", "<s>", "</s>", "<pad>"], roles: { bos_token: "<s>", eos_token: "</s>", pad_token: "<pad>", unk_token: "<unk>" }, pad: "<pad>" },
+  {
+    name: "OPT", tokens: ["<s>", "<pad>", "</s>"],
+    roles: { bos_token: "</s>", eos_token: "</s>", unk_token: "</s>", pad_token: "<pad>" }, pad: "<pad>",
+  },
+  {
+    name: "BLOOM", tokens: ["<unk>", "<s>", "</s>", "<pad>"],
+    roles: { bos_token: "<s>", eos_token: "</s>", pad_token: "<pad>", unk_token: "<unk>" }, pad: "<pad>",
+  },
   { name: "GPT-2, GPT-J, GPT-Neo", tokens: [END], roles: { bos_token: END, eos_token: END, unk_token: END } },
   { name: "GPT-NeoX, Pythia", tokens: [END, "<|padding|>"], roles: { bos_token: END, eos_token: END, unk_token: END }, pad: "<|padding|>" },
   { name: "Falcon", tokens: [">>TITLE<<", ">>ABSTRACT<<", END], roles: { eos_token: END }, pad: ">>TITLE<<" },
-  { name: "StableLM 2", tokens: [END, "<|fim_prefix|>", "<|reg_extra|>"], roles: { bos_token: END, eos_token: END, unk_token: END, pad_token: END }, pad: "<|fim_prefix|>" },
+  {
+    name: "StableLM 2", tokens: [END, "<|fim_prefix|>", "<|reg_extra|>"],
+    roles: { bos_token: END, eos_token: END, unk_token: END, pad_token: END }, pad: "<|fim_prefix|>",
+  },
 ];
 
 /** The small tokenizer with a family's special tokens in place of its own. */
@@ -100,8 +115,14 @@ describe("added tokens", () => {
   test("of added_tokens.json come after the vocabulary of tokenizer.model, and are special where a role or a list says so", async () => {
     const folder = unpackFixture("spm-llama", temporaryFolder());
     const { vocabSize } = await Tokenizer.load(folder);
-    writeFileSync(join(folder, "added_tokens.json"), JSON.stringify({ "<|im_end|>": vocabSize + 1, "<|im_start|>": vocabSize, "<tool>": vocabSize + 2 }));
-    writeFileSync(join(folder, "special_tokens_map.json"), JSON.stringify({ eos_token: "<|im_end|>", additional_special_tokens: ["<|im_start|>"] }));
+    writeFileSync(
+      join(folder, "added_tokens.json"),
+      JSON.stringify({ "<|im_end|>": vocabSize + 1, "<|im_start|>": vocabSize, "<tool>": vocabSize + 2 }),
+    );
+    writeFileSync(
+      join(folder, "special_tokens_map.json"),
+      JSON.stringify({ eos_token: "<|im_end|>", additional_special_tokens: ["<|im_start|>"] }),
+    );
     const tokenizer = await Tokenizer.load(folder);
     const ids = [vocabSize, vocabSize + 1, vocabSize + 2];
     expect(await tokenizer.encode("<|im_start|><|im_end|><tool>")).toEqual(ids);
