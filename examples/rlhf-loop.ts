@@ -15,8 +15,8 @@ const { samples } = await data.encodePrompts(records.train, rlhf.tokenizer, { ma
 
 const trainer = new PpoTrainer(rlhf, { seed, maxNewTokens: 32, miniBatchSize: 8, actorLearningRate: 1e-5, criticLearningRate: 2e-5 });
 for (const { rows } of data.trainingBatches({ size: samples.length, batchSize: 16, numEpochs: 1, seed })) {
-  const prompts = rows.flatMap((row) => samples[row] ?? []).map(({ tokens }) => tokens);
-  const experience = trainer.generateExperience(prompts); // rollout -> scoring -> advantages
+  const prompts = rows.flatMap((row) => samples[row] ?? []);
+  const experience = await trainer.generateExperience(prompts); // rollout -> scoring -> advantages
   const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience);
   const { reward = 0, kl = 0 } = metrics;
   console.log(`policy loss ${policyLoss.toFixed(4)}  value loss ${valueLoss.toFixed(4)}  reward ${reward.toFixed(3)}  KL ${kl.toFixed(3)}`);

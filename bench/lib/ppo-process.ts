@@ -16,7 +16,7 @@ async function measure(workload: PpoWorkload, baseBytes: number): Promise<OurPpo
   });
   const iterations: PpoIteration[] = [];
   for (const prompts of batches) {
-    iterations.push(iterate(trainer, prompts));
+    iterations.push(await iterate(trainer, prompts));
     await new Promise(setImmediate); // as between the iterations of a run
   }
   const peak = peakResidentBytes();
@@ -26,9 +26,9 @@ async function measure(workload: PpoWorkload, baseBytes: number): Promise<OurPpo
 }
 
 /** As in DeepSpeed-Chat's loop the advantages belong to training, and with them all that no clock of the trainer covers. */
-function iterate(trainer: PpoTrainer, prompts: readonly (readonly number[])[]): PpoIteration {
+async function iterate(trainer: PpoTrainer, prompts: readonly (readonly number[])[]): Promise<PpoIteration> {
   const start = performance.now();
-  const experience = trainer.generateExperience(prompts);
+  const experience = await trainer.generateExperience(prompts);
   const { metrics } = trainer.trainRlhf(experience);
   const total = (performance.now() - start) / 1000;
   const seconds = (name: string): number => {

@@ -66,8 +66,7 @@ export const sharedFields = {
   ...group("Data:", {
     data: sources({
       aliases: ["data_path", "prompts"], hub: "dataset",
-      help: "data to train on: files or folders (JSONL, JSON, CSV, TSV, Parquet, Arrow; text also .gz, .zst), names of known data sets, " +
-        "or data sets on the hub: org/name[@revision][:split]",
+      help: "data to train on: files or folders (JSONL, CSV, Parquet, ...), known data sets, or the hub's: org/name[@revision][:split]",
     }),
     dataWeights: numbers({
       above: 0, optional: true,

@@ -45,6 +45,8 @@ export interface PreferencePair {
 /** A prompt to answer, with the user's last message for display. */
 export interface PromptSample {
   readonly tokens: readonly number[];
+  /** What `tokens` were rendered from; undefined for plain text. */
+  readonly messages: readonly Message[] | undefined;
   readonly text: string;
 }
 

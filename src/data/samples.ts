@@ -7,6 +7,11 @@ export interface Samples<T> {
   at(index: number): T | undefined;
 }
 
+/** All samples in order, one at a time. */
+export function* eachOf<T>(samples: Samples<T>): Generator<T> {
+  for (let i = 0; i < samples.length; i++) yield* take(samples, [i]);
+}
+
 /** The samples with these indices, in this order. @throws {RangeError} for an index without a sample */
 export function take<T>(samples: Samples<T>, rows: readonly number[]): T[] {
   return rows.map((row) => {

@@ -1,7 +1,8 @@
 import { moments } from "../metrics/moments.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import type { Parity } from "./parity.ts";
-import type { Rollout } from "./records.ts";
+import type { Prompt, Rollout } from "./records.ts";
+import { tokensOf } from "./reward-reader.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
 import { policyScores } from "./scoring.ts";
@@ -31,13 +32,14 @@ export interface PolicyEvaluation {
 const EVALUATION_PROMPTS = 2 ** 31;
 
 /** Answers the prompts with the actor as it is, and scores the answers. */
-export function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly (readonly number[])[], options: EvaluateOptions): PolicyEvaluation {
+export async function evaluatePolicy(rlhf: RlhfEngine, prompts: readonly Prompt[], options: EvaluateOptions): Promise<PolicyEvaluation> {
   const { tokenizer, evaluator } = rlhf;
-  const rollout = rollOut(evaluator, prompts, {
+  const rollout = rollOut(evaluator, prompts.map(tokensOf), {
     ...options, samplesPerPrompt: 1, endToken: tokenizer.endOfTurnTokenId, promptsBefore: EVALUATION_PROMPTS,
   });
   const models = { actor: rlhf.actor.model, reference: rlhf.reference, rewardModel: rlhf.rewardModel };
-  const scored = policyScores(models, rollout, { ...options, rolloutWeights: "same" });
+  const rewardRows = await rlhf.rewardReader?.rows(prompts, rollout, options.parity);
+  const scored = policyScores(models, rollout, { ...options, rolloutWeights: "same", rewardRows });
   const kl = noGrad(() => scored.oldLogprobs.sub(scored.referenceLogprobs).where(rollout.responseMask, 0).sum([1]).numbers());
   return { rollout, texts: rollout.responses.map((response) => tokenizer.decode([...response])), scores: scored.scores.numbers(), kl };
 }

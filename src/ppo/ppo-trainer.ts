@@ -7,7 +7,8 @@ import { ppoFields, ppoRecipe, settingsAmong } from "./config.ts";
 import { shapeExperience } from "./experience.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { AdaptiveKl, klStatistics } from "./kl.ts";
-import type { Experience } from "./records.ts";
+import type { Experience, Prompt } from "./records.ts";
+import { tokensOf } from "./reward-reader.ts";
 import type { RlhfEngine } from "./rlhf-engine.ts";
 import { rollOut } from "./rollout.ts";
 import { samplingGap } from "./sampling-gap.ts";
@@ -68,22 +69,25 @@ export class PpoTrainer {
   get klCoef(): number { return this.#adaptiveKl?.klCoef ?? this.options.klCoef; }
 
   /**
-   * Samples answers to the prompts (token ids), scores them and estimates advantages.
+   * Samples answers to the prompts, scores them and estimates advantages.
    *
    * @throws {GenerationStopped} when `stopRequested` says so
    * @throws {TrainingError} when a score is not finite
+   * @throws {ConfigError} when the reward model reads text, and a prompt has no messages or its template refuses them
    */
-  generateExperience(prompts: readonly (readonly number[])[], stopRequested?: () => boolean): Experience {
+  async generateExperience(prompts: readonly Prompt[], stopRequested?: () => boolean): Promise<Experience> {
     const { options, rlhf } = this;
     const stopRollout = this.#stopwatch.start("rollout");
-    const rollout = rollOut(rlhf.generator, prompts, {
+    const rollout = rollOut(rlhf.generator, prompts.map(tokensOf), {
       ...options, endToken: rlhf.tokenizer.endOfTurnTokenId, promptsBefore: this.#promptsBefore, stopRequested,
     });
     stopRollout(sum(rollout.responses.map((response) => response.length)));
     this.#promptsBefore += prompts.length;
     const stopScoring = this.#stopwatch.start("scoring");
     const models = { actor: rlhf.actor.model, reference: rlhf.reference, critic: rlhf.critic.model, rewardModel: rlhf.rewardModel };
-    const { scored, firstValues } = score(models, rollout, options);
+    const asked = prompts.flatMap((prompt) => Array.from({ length: options.samplesPerPrompt }, () => prompt));
+    const rewardRows = await rlhf.rewardReader?.rows(asked, rollout, options.parity);
+    const { scored, firstValues } = score(models, rollout, { ...options, rewardRows });
     stopScoring(numTokens(scored));
     if (!scored.scores.isFinite().all().item()) {
       throw new TrainingError(`PPO: the reward model gave a score that is not finite in iteration ${this.#iterations + 1}`);

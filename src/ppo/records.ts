@@ -1,5 +1,9 @@
 import type { FinishReason } from "../engine/request.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Message } from "../tokenizer/message.ts";
+
+/** A prompt: its tokens, or also the messages, which a reward model with another tokenizer reads; `data.encodePrompts` gives both. */
+export type Prompt = readonly number[] | { readonly tokens: readonly number[]; readonly messages: readonly Message[] | undefined };
 
 /**
  * Sampled answers. Example: prompt 5 6, answers 7 8 2 and 9 (cut off), end token 2:

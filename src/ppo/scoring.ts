@@ -24,6 +24,8 @@ export interface ScoringOptions {
   /** Whether the actor itself has sampled, or a rounded copy, whose log-probabilities are not the actor's. */
   rolloutWeights: "same" | "int8";
   parity?: Parity | undefined;
+  /** Prompts and answers as the reward model reads them, if it does not take the rollout's tokens. */
+  rewardRows?: readonly (readonly number[])[] | undefined;
 }
 
 /**
@@ -57,9 +59,17 @@ export function policyScores(
       ? rollout.samplingLogprobs
       : overRollout(rollout, options, (rows) => responseLogprobs(actor, rows, options).logprobs),
     referenceLogprobs: overRollout(rollout, options, (rows) => responseLogprobs(reference, rows, options).logprobs),
-    scores: overRollout(rollout, options, (rows) =>
-      rewardModel.scoreRows(joined(rows).map((row) => ended(row, rollout.endToken, rewardModel, options.parity)))),
+    scores: options.rewardRows
+      ? scoresOf(rewardModel, options.rewardRows, options.microBatchTokens)
+      : overRollout(rollout, options, (rows) =>
+        rewardModel.scoreRows(joined(rows).map((row) => ended(row, rollout.endToken, rewardModel, options.parity)))),
   };
+}
+
+/** The score of each row, [batch] float32. */
+function scoresOf(rewardModel: RewardModel, rows: readonly (readonly number[])[], microBatchTokens: number): Tensor {
+  const parts = microBatches(rows, (row) => row.length, microBatchTokens);
+  return noGrad(() => cat(parts.map((part) => tidy(() => rewardModel.scoreRows(part)))));
 }
 
 /**

@@ -8,7 +8,7 @@ import type { PromptSample } from "../data/encode.ts";
 import { checkDataFiles, prepareData } from "../data/prepare.ts";
 import { promptEncoder } from "../data/record-encoders.ts";
 import { reportData, withinContext } from "../data/report.ts";
-import { type Samples, take } from "../data/samples.ts";
+import { eachOf, type Samples, take } from "../data/samples.ts";
 import { GenerationStopped } from "../engine/generation.ts";
 import { distinct } from "../metrics/distinct.ts";
 import { ConfigError, Interrupted } from "../errors.ts";
@@ -65,6 +65,7 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
   checkDataFiles(sourcesOf(config), "ppo", heldOutOf(config));
   const rlhf = await RlhfEngine.load(config);
   const prompts = await openPrompts(config, rlhf, run);
+  for (const note of rlhf.notes) run.note(note);
   run.note(sizesOf(rlhf));
   const trainer = new PpoTrainer(rlhf, config);
   const perEpoch = Math.floor(prompts.epochSize / config.rolloutBatchSize);
@@ -78,7 +79,7 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
   const evaluate = () => evaluatePolicy(rlhf, prompts.heldOut, { ...config, stopRequested: run.stopRequested });
   let step = 0;
   try {
-    const before = evaluate();
+    const before = await evaluate();
     logEvaluation(run, step, before);
     let evaluated = { step, evaluation: before };
     const batches = trainingBatches({
@@ -87,7 +88,7 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
     });
     for (const { rows } of batches) {
       if (step === totalSteps) break;
-      const experience = trainer.generateExperience(take(prompts.train, rows).map(({ tokens }) => tokens), run.stopRequested);
+      const experience = await trainer.generateExperience(take(prompts.train, rows), run.stopRequested);
       const learningRateFactor = scheduleFactor(step, { ...config, totalSteps });
       const updatesActor = step >= config.criticWarmupSteps;
       const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience, { learningRateFactor, updatesActor });
@@ -96,14 +97,14 @@ export async function trainPpo(config: PpoConfig, run: StepRun): Promise<PpoSumm
       if (step % config.logEvery === 0) run.log(step, { policyLoss, valueLoss, ...metrics, actorLearningRate });
       sampleTexts(run, step, experience, rlhf);
       if (config.evalEvery > 0 && step % config.evalEvery === 0) {
-        evaluated = { step, evaluation: evaluate() };
+        evaluated = { step, evaluation: await evaluate() };
         logEvaluation(run, step, evaluated.evaluation);
       }
       if (run.stopRequested()) throw new GenerationStopped("a signal came");
       if (config.saveEvery > 0 && step % config.saveEvery === 0) await save(run.checkpointFolder(step));
       await new Promise(setImmediate); // lets the log and the terminal be written
     }
-    const after = evaluated.step === step ? evaluated.evaluation : evaluate();
+    const after = evaluated.step === step ? evaluated.evaluation : await evaluate();
     if (evaluated.step !== step) logEvaluation(run, step, after);
     await save(run.modelFolder);
     return summarize(step, prompts, before, after, run);
@@ -118,7 +119,9 @@ function sizesOf({ actor: { model }, critic, rewardModel }: RlhfEngine): string 
   const millions = (count: number) => `${(count / 1e6).toFixed(1)} M`;
   const ofActor = `${millions(model.numParameters)} parameters`;
   const adapters = [["actor", model.lora], ["critic", critic.model.lora]].flatMap(([whose, lora]) => (lora ? [`; ${whose}: ${lora}`] : []));
-  return `actor: ${ofActor}; critic and reward model: ${millions(rewardModel.numParameters)}; ${model.dtype}${adapters.join("")}`;
+  const [ofCritic, ofReward] = [critic.model.numParameters, rewardModel.numParameters].map(millions);
+  const others = ofCritic === ofReward ? `critic and reward model: ${ofReward}` : `critic: ${ofCritic}; reward model: ${ofReward}`;
+  return `actor: ${ofActor}; ${others}; ${model.dtype}${adapters.join("")}`;
 }
 
 interface Prompts {
@@ -126,12 +129,12 @@ interface Prompts {
   /** Samples of an epoch, and how they are drawn if not each once. */
   readonly epochSize: number;
   readonly sets: readonly DrawnSet[] | undefined;
-  readonly heldOut: readonly (readonly number[])[];
+  readonly heldOut: readonly PromptSample[];
   /** Last user message of each held-out prompt. */
   readonly texts: readonly string[];
 }
 
-/** Token ids of the prompts to train on and of those to look at. */
+/** The prompts to train on and those to look at. */
 async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): Promise<Prompts> {
   const { maxPositions } = rlhf.actor.model.spec;
   const maxPromptLen = withinContext(run.note, "maxPromptLen", config.maxPromptLen, maxPositions - 1); // an answer has a token at least
@@ -147,9 +150,10 @@ async function openPrompts(config: PpoConfig, rlhf: RlhfEngine, run: StepRun): P
         "lower it or add prompts",
     );
   }
+  await rlhf.rewardReader?.check(eachOf(train));
+  await rlhf.rewardReader?.check(heldOut);
   return {
-    train, epochSize, sets,
-    heldOut: heldOut.map(({ tokens }) => tokens),
+    train, epochSize, sets, heldOut,
     texts: heldOut.map(({ text }) => text),
   };
 }

@@ -41,7 +41,9 @@ export class ChatTemplate {
   /** @throws {ConfigError} with the template's own text where it calls `raise_exception` */
   render(messages: readonly Message[], addGenerationPrompt: boolean): string {
     try {
-      return this.#template.render({ ...this.#variables, messages, add_generation_prompt: addGenerationPrompt });
+      // Python passes tools and documents also where there are none, and templates ask whether they are none.
+      const given = { messages, tools: null, documents: null, add_generation_prompt: addGenerationPrompt };
+      return this.#template.render({ ...this.#variables, ...given });
     } catch (cause) {
       const roles = messages.map((message) => message.role).join(", ");
       throw new ConfigError(`chat template: cannot render the roles [${roles}]: ${messageOf(cause)}`, { cause });
@@ -82,24 +84,45 @@ export class ChatTemplate {
   /** A prompt piece and an answer piece for every assistant turn. */
   #answeredPieces(messages: readonly Message[]): Piece[] {
     const pieces: Piece[] = [];
+    const turns = messages.flatMap(({ role }, index) => (role === "assistant" ? [index] : []));
     let done = "";
-    for (const [index, message] of messages.entries()) {
-      if (message.role !== "assistant") continue;
-      const prompt = this.#continuation(messages.slice(0, index), true, done, index);
-      const answer = this.#upToEndOfTurn(this.#continuation(messages.slice(0, index + 1), false, done + prompt, index), index);
+    for (const [n, turn] of turns.entries()) {
+      const prompt = this.#continuation(messages.slice(0, turn), true, done, turn);
+      done += prompt;
+      const answer = this.#answer(messages.slice(0, turns[n + 1] ?? messages.length), done, turn);
       pieces.push({ text: prompt, isAnswer: false }, { text: answer, isAnswer: true });
-      done += prompt + answer;
+      done += answer;
     }
     return pieces;
+  }
+
+  /**
+   * The answer of turn `turn` with its end, as `messages` print it, which go on up to the next answer. Templates of models that think
+   * print an answer without its thoughts, or without their place, as soon as something follows (Qwen3).
+   */
+  #answer(messages: readonly Message[], done: string, turn: number): string {
+    const asLast = this.#upToEndOfTurn(this.#continuation(messages.slice(0, turn + 1), false, done, turn), turn);
+    if (messages.length === turn + 1) return asLast;
+    const next = this.#continuation(messages, true, done, messages.length);
+    if (next.startsWith(asLast)) return asLast;
+    const content = messages[turn]?.content.trim() ?? "";
+    const start = next.indexOf(content);
+    const end = start < 0 ? -1 : next.indexOf(this.endOfTurn, start + content.length);
+    if (end >= 0) return next.slice(0, end + this.endOfTurn.length);
+    throw this.#rewritten(messages.length, done + asLast, done + next);
   }
 
   /** What rendering `messages` adds to `done`. */
   #continuation(messages: readonly Message[], addGenerationPrompt: boolean, done: string, turn: number): string {
     const rendered = this.render(messages, addGenerationPrompt);
     if (rendered.startsWith(done)) return rendered.slice(done.length);
-    throw new ConfigError(
+    throw this.#rewritten(turn, done, rendered);
+  }
+
+  #rewritten(turn: number, expected: string, found: string): ConfigError {
+    return new ConfigError(
       `chat template: turn ${turn + 1} changes what was rendered before it: expected the rendering to start with ` +
-        `${quoteEnd(done)}, found ${quoteEnd(rendered)}; use a template that only appends`,
+        `${quoteEnd(expected)}, found ${quoteEnd(found)}; use a template that only appends`,
     );
   }
 

@@ -1,13 +1,5 @@
 import type { Tokenizer as NativeTokenizer } from "tokenizers";
-import { CheckpointError, ConfigError } from "../errors.ts";
-
-/** An entry of `added_tokens` in `tokenizer.json`: a text that is one token wherever it stands. */
-export interface AddedToken {
-  id: number;
-  content: string;
-  /** True for tokens that are no text: decoding leaves them out. */
-  special: boolean;
-}
+import { CheckpointError } from "../errors.ts";
 
 /** A special token with a role. */
 export interface RoleToken {
@@ -53,21 +45,26 @@ export function roleToken(
  * 3. `unk`
  * 4. `bos`
  * 5. the special token of lowest id
- *
- * @throws {ConfigError} when every special token is an end token
+ * 6. `lastOrdinary`: GPT-2 has no special token but its end; what a reward model is read at is never this one
  */
 export function choosePadToken(
   roles: { pad: RoleToken | undefined; unk: RoleToken | undefined; bos: RoleToken | undefined; eos: RoleToken },
   endOfTurn: string,
   specialTokens: readonly RoleToken[],
+  lastOrdinary: () => RoleToken,
 ): RoleToken {
   const byId = [...specialTokens].sort((a, b) => a.id - b.id);
   const padLike = byId.filter((token) => /pad/i.test(token.content));
   const candidates = [roles.pad, ...padLike, roles.unk, roles.bos, ...byId];
   const chosen = candidates.find((token) => token !== undefined && token.content !== endOfTurn && token.id !== roles.eos.id);
-  if (chosen !== undefined) return chosen;
-  throw new ConfigError(
-    `tokenizer: no token can be used for padding: every special token (${byId.map((token) => token.content).join(", ")}) ` +
-      "ends a turn or the text; add a pad token to the checkpoint's tokenizer",
-  );
+  return chosen ?? lastOrdinary();
+}
+
+/** The token of highest id that is neither special nor without text. */
+export function lastOrdinaryToken(native: NativeTokenizer, specialIds: ReadonlySet<number>): RoleToken {
+  for (let id = native.getVocabSize(true) - 1; id >= 0; id--) {
+    const content = specialIds.has(id) ? null : native.idToToken(id);
+    if (content !== null) return { id, content };
+  }
+  throw new Error("internal: a tokenizer with special tokens only");
 }

@@ -2,11 +2,14 @@ import { createHash } from "node:crypto";
 import { type Decoder, Tokenizer as NativeTokenizer } from "tokenizers";
 import { CheckpointError, ConfigError } from "../errors.ts";
 import { resolveModel } from "../hub/resolve.ts";
+import { addConfiguredTokens, listedTokens, withRoles } from "./added-tokens.ts";
 import { ChatTemplate, type Piece } from "./chat-template.ts";
+import { hasTokenizerFiles, readTokenizerFolder } from "./folder.ts";
 import { readGgufTokenizer } from "./gguf-tokenizer.ts";
+import { cleanUp, cleansUp } from "./clean-up.ts";
 import type { Message } from "./message.ts";
-import { parseJsonObject, readTokenizerFolder, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
-import { type AddedToken, choosePadToken, type RoleToken, roleToken } from "./special-tokens.ts";
+import { parseJsonObject, type TokenizerParts, writeTokenizerFolder } from "./parts.ts";
+import { choosePadToken, lastOrdinaryToken, type RoleToken, roleToken } from "./special-tokens.ts";
 import { type StreamDecoder, streamDecoder } from "./stream-decoder.ts";
 import { transcriptTemplate } from "./templates.ts";
 
@@ -40,6 +43,8 @@ interface TokenizerState {
   unk: RoleToken | undefined;
   specialIds: ReadonlySet<number>;
   prependsSpace: boolean;
+  cleansUp: boolean;
+  hasTemplate: boolean;
 }
 
 /**
@@ -59,6 +64,8 @@ export class Tokenizer {
   readonly paddingSide: Side;
   /** Jinja text: the checkpoint's own template, or the built-in `Human: ... Assistant:`. */
   readonly chatTemplate: string;
+  /** False where the checkpoint has no chat template and the built-in one is used. */
+  readonly hasTemplate: boolean;
   /** Number of entries of the vocabulary, added tokens included; a model's embedding may have more rows. */
   readonly vocabSize: number;
   readonly #native: NativeTokenizer;
@@ -67,6 +74,7 @@ export class Tokenizer {
   readonly #parts: TokenizerParts;
   readonly #specialIds: ReadonlySet<number>;
   readonly #prependsSpace: boolean;
+  readonly #cleansUp: boolean;
 
   private constructor(state: TokenizerState) {
     const { native, chat, parts, bos, eos, pad, unk } = state;
@@ -75,14 +83,18 @@ export class Tokenizer {
     this.#chat = chat;
     this.#specialIds = state.specialIds;
     this.#prependsSpace = state.prependsSpace;
+    this.#cleansUp = state.cleansUp;
     this.bosTokenId = bos?.id;
     this.eosTokenId = eos.id;
     this.padTokenId = pad.id;
     this.endOfTurnTokenId = tokenId(native, chat.endOfTurn);
     this.paddingSide = parts.config["padding_side"] === "left" ? "left" : "right";
     this.chatTemplate = chat.source;
+    this.hasTemplate = state.hasTemplate;
     this.vocabSize = native.getVocabSize(true);
-    const roles = { bos_token: bos?.content, eos_token: eos.content, pad_token: pad.content, unk_token: unk?.content };
+    // Named in the saved files a token is special; an ordinary one that pads must not become so.
+    const padText = state.specialIds.has(pad.id) ? pad.content : undefined;
+    const roles = { bos_token: bos?.content, eos_token: eos.content, pad_token: padText, unk_token: unk?.content };
     this.#parts = { ...parts, config: { ...parts.config, ...roles } };
   }
 
@@ -98,34 +110,49 @@ export class Tokenizer {
     return Tokenizer.fromParts(parts, path);
   }
 
+  /** As `load`; undefined for a folder that has no tokenizer at all. */
+  static async loadIfPresent(pathOrId: string): Promise<Tokenizer | undefined> {
+    const path = await resolveModel(pathOrId);
+    return path.endsWith(".gguf") || (await hasTokenizerFiles(path)) ? Tokenizer.load(path) : undefined;
+  }
+
   /**
    * @param source named in errors
    * @throws {CheckpointError} for a malformed `tokenizerJson` or a special token that the vocabulary does not have
-   * @throws {ConfigError} when no end token, no single end-of-turn token or no padding token can be found, or the template does not parse
+   * @throws {ConfigError} when no end token, no single end-of-turn token can be found, or the template does not parse
    */
   static async fromParts(parts: TokenizerParts, source = "tokenizer.json"): Promise<Tokenizer> {
+    const json = parseJsonObject(parts.tokenizerJson, source);
     const native = parseTokenizer(parts.tokenizerJson, source);
+    const listed = listedTokens(native, json, source);
+    const configured = addConfiguredTokens(native, listed, parts.config, source);
     const role = (key: string) => roleToken(native, parts.config, key, source);
     const [bos, eos, configuredPad, unk] = [role("bos_token"), role("eos_token"), role("pad_token"), role("unk_token")];
     if (eos === undefined) {
       throw new ConfigError(`${source}: the tokenizer names no end token; add "eos_token" to tokenizer_config.json`);
     }
-    const roles = [bos, eos, configuredPad, unk].filter((token) => token !== undefined);
-    const added = addedTokens(parts.tokenizerJson, source);
-    // As transformers does: a token with a role is special even where tokenizer.json does not list it.
-    const unlisted = roles.filter((token) => !added.some((entry) => entry.id === token.id));
-    native.addSpecialTokens(unlisted.map((token) => token.content));
-    const special = [...new Map([...added.filter((token) => token.special), ...roles].map((token) => [token.id, token])).values()];
+    // config.json of a reward model may name an ordinary token to pad with (see choosePadToken): it stays one.
+    const namedPad = configuredPad !== undefined && parts.config["pad_token"] != null ? [configuredPad] : [];
+    const added = withRoles(native, configured, [bos, eos, ...namedPad, unk].filter((token) => token !== undefined));
+    const special = added.filter((token) => token.special);
     const variables = {
       eos_token: eos.content,
       ...(bos && { bos_token: bos.content }),
       ...(unk && { unk_token: unk.content }),
     };
-    const template = parts.chatTemplate ?? configuredTemplate(parts.config) ?? transcriptTemplate(await addsBos(native, parts.config, bos));
-    const chat = withSource(source, () => new ChatTemplate(template, variables, [...added, ...roles].map((token) => token.content)));
-    const pad = choosePadToken({ pad: configuredPad, unk, bos, eos }, chat.endOfTurn, special);
+    const ownTemplate = parts.chatTemplate ?? configuredTemplate(parts.config);
+    const template = ownTemplate ?? transcriptTemplate(await addsBos(native, parts.config, bos));
+    const chat = withSource(source, () => new ChatTemplate(template, variables, added.map((token) => token.content)));
     const specialIds = new Set(special.map((token) => token.id));
-    return new Tokenizer({ native, chat, parts, bos, eos, pad, unk, specialIds, prependsSpace: await prependsSpace(native) });
+    const pad = choosePadToken({ pad: configuredPad, unk, bos, eos }, chat.endOfTurn, special, () => lastOrdinaryToken(native, specialIds));
+    const used = [eos, pad, ...(bos ? [bos] : []), ...(unk ? [unk] : []), ...added.filter(({ content }) => content === chat.endOfTurn)];
+    checkVocabulary(native, used, parts.modelVocabSize, source);
+    const isUnchanged = JSON.stringify(added) === JSON.stringify(listed);
+    const tokenizerJson = isUnchanged ? parts.tokenizerJson : JSON.stringify({ ...json, added_tokens: added });
+    return new Tokenizer({
+      native, chat, parts: { ...parts, tokenizerJson }, bos, eos, pad, unk, specialIds,
+      prependsSpace: await prependsSpace(native), cleansUp: cleansUp(json, parts.config), hasTemplate: ownTemplate !== undefined,
+    });
   }
 
   /**
@@ -146,7 +173,14 @@ export class Tokenizer {
   decode(tokens: readonly number[], { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {
     const kept = skipSpecialTokens ? tokens.filter((token) => !this.#specialIds.has(token)) : tokens;
     const texts = kept.map((token) => this.#native.idToToken(token)).filter((text) => text !== null);
-    return this.#decoder === null ? texts.join(" ") : this.#decoder.decode(texts);
+    const text = this.#decoder === null ? texts.join(" ") : this.#decoder.decode(texts);
+    return this.#cleansUp ? cleanUp(text) : text;
+  }
+
+  /** Whether every token of this tokenizer is the same token of `other`, so that ids can go from one to the other. */
+  sharesIdsWith(other: Tokenizer): boolean {
+    const theirs = other.#native.getVocab(true);
+    return Object.entries(this.#native.getVocab(true)).every(([token, id]) => theirs[token] === id);
   }
 
   /** Rows filled with `padTokenId` to the length of the longest; `side` defaults to `paddingSide`. */
@@ -241,8 +275,20 @@ function withSource<T>(source: string, make: () => T): T {
   }
 }
 
-function addedTokens(tokenizerJson: string, source: string): AddedToken[] {
-  return (parseJsonObject(tokenizerJson, source)["added_tokens"] ?? []) as AddedToken[];
+/**
+ * Refuses a tokenizer of another model. A vocabulary that is smaller than the model's is usual (rows are added for speed), and so are
+ * added tokens behind the model's that no conversation uses (Gemma 3's image token).
+ */
+function checkVocabulary(native: NativeTokenizer, used: readonly RoleToken[], modelVocabSize: number | undefined, source: string): void {
+  if (modelVocabSize === undefined) return;
+  const outside = used.find(({ id }) => id >= modelVocabSize);
+  const size = native.getVocabSize(false);
+  if (size <= modelVocabSize && outside === undefined) return;
+  const found = size > modelVocabSize ? `the tokenizer has ${size} tokens` : `${outside?.content} is token ${outside?.id}`;
+  throw new CheckpointError(
+    `${source}: ${found}, the model's vocabulary ("vocab_size" in config.json) ends at ${modelVocabSize - 1}; ` +
+      "take the tokenizer and the model from the same checkpoint, or enlarge the model's embedding",
+  );
 }
 
 /** `chat_template` of `tokenizer_config.json`: a text, or a list of named texts of which "default" counts. */

@@ -162,8 +162,10 @@ describe("encodePrompts", () => {
   });
 
   test("ends where the answer begins, with the last user message as text", async () => {
-    const { samples } = await encodePrompts([promptRecord("a")], encoder, { maxPromptLen: 10 });
-    expect(samples).toEqual([{ tokens: [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, 0, 3], text: "a" }]);
+    const record = promptRecord("a");
+    const { samples } = await encodePrompts([record], encoder, { maxPromptLen: 10 });
+    const tokens = [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, 0, 3];
+    expect(samples).toEqual([{ tokens, messages: record.prompt, text: "a" }]);
   });
 
   test("drops and counts longer prompts", async () => {
@@ -210,13 +212,14 @@ describe("truncation", () => {
   });
 
   test("keeps what opens and closes a prompt, on both sides", async () => {
+    const user = (content: string) => ({ role: "user", content });
     const encode = (truncation: "left" | "right", maxPromptLen: number) =>
       encodePrompts([promptRecord("abcd")], encoder, { maxPromptLen, truncation });
     // user x end assistant y end user abcd end assistant: 13 tokens; without the first turns 7
-    expect((await encode("left", 12)).samples).toEqual([{ tokens: [2, a, b, c, d, 0, 3], text: "abcd" }]);
-    expect((await encode("left", 5)).samples).toEqual([{ tokens: [2, c, d, 0, 3], text: "cd" }]);
+    expect((await encode("left", 12)).samples).toMatchObject([{ tokens: [2, a, b, c, d, 0, 3], text: "abcd", messages: [user("abcd")] }]);
+    expect((await encode("left", 5)).samples).toMatchObject([{ tokens: [2, c, d, 0, 3], text: "cd", messages: [user("cd")] }]);
     const tokens = [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, b, c, 0, 3];
-    expect((await encode("right", 12)).samples).toEqual([{ tokens, text: "abc" }]);
+    expect((await encode("right", 12)).samples).toMatchObject([{ tokens, text: "abc", messages: [user("x"), { role: "assistant", content: "y" }, user("abc")] }]);
     await expectConfigError(() => encode("right", 9), /^maxPromptLen 9: .*the shortest of 13 tokens; /);
   });
 

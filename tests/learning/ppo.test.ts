@@ -27,7 +27,7 @@ async function train(options: PpoOptions = {}): Promise<{ rewardBefore: number; 
   });
   const rewards: number[] = [], kls: number[] = [];
   for (let i = 0; i < ITERATIONS; i++) {
-    const { metrics } = trainer.trainRlhf(trainer.generateExperience(prompts));
+    const { metrics } = trainer.trainRlhf(await trainer.generateExperience(prompts));
     rewards.push(metrics.reward ?? Number.NaN);
     kls.push(metrics.kl ?? Number.NaN);
   }

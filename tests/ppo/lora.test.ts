@@ -34,13 +34,13 @@ describe.each(["float32", "bfloat16"] as const)("with adapters on actor and crit
     const trainer = new PpoTrainer(rlhf, options);
     for (let i = 0; i < 2; i++) {
       // The first minibatch of each: a ratio other than 1 would end the run.
-      const { metrics } = trainer.trainRlhf(trainer.generateExperience(prompts));
+      const { metrics } = trainer.trainRlhf(await trainer.generateExperience(prompts));
       expect(metrics.ratioMax).toBeLessThanOrEqual(1e-5);
       if (i === 0) expect(metrics.kl).toBe(0);
     }
     expect(bitsOf(rlhf.reference)).toEqual(sft);
     expect(bitsOf(rlhf.actor.model)).not.toEqual(sft);
-    expect(Math.abs(trainer.trainRlhf(trainer.generateExperience(prompts)).metrics.kl ?? 0)).toBeGreaterThan(0);
+    expect(Math.abs(trainer.trainRlhf(await trainer.generateExperience(prompts)).metrics.kl ?? 0)).toBeGreaterThan(0);
   });
 });
 
@@ -48,7 +48,7 @@ test("where more of the actor trains the reference is a copy, and stays too", as
   const folders = await writeTinyModels(temporaryFolder());
   const rlhf = await RlhfEngine.load({ ...folders, dtype: "float32", actorLoraRank: 4, onlyLora: false });
   const before = bitsOf(rlhf.reference), trainer = new PpoTrainer(rlhf, options);
-  trainer.trainRlhf(trainer.generateExperience(prompts));
+  trainer.trainRlhf(await trainer.generateExperience(prompts));
   expect(bitsOf(rlhf.reference)).toEqual(before);
   expect(bitsOf(rlhf.actor.model)).not.toEqual(before);
 });
@@ -60,7 +60,7 @@ test("the adapters of actor and critic have learning rates of their own", async 
     const trainer = new PpoTrainer(rlhf, { ...options, actorLearningRate: 0, criticLearningRate: 0, ...rates });
     const adapters = () => [rlhf.actor, rlhf.critic].map(({ model }) => model.lora?.blocks.flatMap(({ flat }) => flat.numbers()));
     const before = adapters();
-    trainer.trainRlhf(trainer.generateExperience(prompts));
+    trainer.trainRlhf(await trainer.generateExperience(prompts));
     return adapters().map((now, i) => JSON.stringify(now) !== JSON.stringify(before[i]));
   };
   expect(await moved({})).toEqual([false, false]);
@@ -73,8 +73,8 @@ test("rounded rollouts are those of the merged weights, and corrected for", asyn
     ...(await writeTinyModels(temporaryFolder())), dtype: "float32", actorLoraRank: 4, rolloutWeights: "int8",
   });
   const trainer = new PpoTrainer(rlhf, { ...options, rolloutWeights: "int8" });
-  for (let i = 0; i < 3; i++) trainer.trainRlhf(trainer.generateExperience(prompts)); // a gap above 0.1 nats ends the run
-  expect(trainer.trainRlhf(trainer.generateExperience(prompts)).metrics.kl).not.toBe(0);
+  for (let i = 0; i < 3; i++) trainer.trainRlhf(await trainer.generateExperience(prompts)); // a gap above 0.1 nats ends the run
+  expect(trainer.trainRlhf(await trainer.generateExperience(prompts)).metrics.kl).not.toBe(0);
 });
 
 test.each<[Partial<PpoConfig>, string]>([

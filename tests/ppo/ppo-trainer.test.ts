@@ -1,5 +1,5 @@
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { deepSpeedChatRecipe } from "../../src/ppo/config.ts";
 import { type PpoOptions, PpoTrainer } from "../../src/ppo/ppo-trainer.ts";
@@ -52,8 +52,8 @@ describe("options", () => {
 describe("an iteration", () => {
   test("reports what happened in the rollout", async () => {
     const trainer = new PpoTrainer(await loadTinyRlhf(temporaryFolder()), options);
-    trainer.trainRlhf(trainer.generateExperience(prompts)); // so that actor and reference differ
-    const experience = trainer.generateExperience(prompts);
+    trainer.trainRlhf(await trainer.generateExperience(prompts)); // so that actor and reference differ
+    const experience = await trainer.generateExperience(prompts);
     const { policyLoss, valueLoss, metrics } = trainer.trainRlhf(experience);
     expect(Number.isFinite(policyLoss) && valueLoss > 0).toBe(true);
     const scores = experience.scores.numbers();
@@ -78,7 +78,7 @@ describe("an iteration", () => {
 
   test("never shares draws with the one before", async () => {
     const trainer = new PpoTrainer(await loadTinyRlhf(temporaryFolder()), options);
-    expect(trainer.generateExperience(prompts).responses).not.toEqual(trainer.generateExperience(prompts).responses);
+    expect((await trainer.generateExperience(prompts)).responses).not.toEqual((await trainer.generateExperience(prompts)).responses);
   });
 
   test("scales both learning rates with the schedule's factor", async () => {
@@ -86,13 +86,13 @@ describe("an iteration", () => {
     const trainer = new PpoTrainer(rlhf, options);
     const weights = () => [rlhf.actor, rlhf.critic].map(({ model }) => model.blocks.flatMap(({ flat }) => flat.numbers()));
     const before = weights();
-    trainer.trainRlhf(trainer.generateExperience(prompts), { learningRateFactor: 0 });
+    trainer.trainRlhf(await trainer.generateExperience(prompts), { learningRateFactor: 0 });
     expect(weights()).toEqual(before);
   });
 
   test("trains with DeepSpeed-Chat's arithmetic", async () => {
     const trainer = new PpoTrainer(await loadTinyRlhf(temporaryFolder()), { ...options, parity: "deepspeed-chat" });
-    const experience = trainer.generateExperience(prompts);
+    const experience = await trainer.generateExperience(prompts);
     // The slot behind a shorter answer carries the score, and advantages are not whitened.
     const { policyLoss, valueLoss } = trainer.trainRlhf(experience);
     expect(trainer.klCoef).toBe(0.1);
@@ -102,7 +102,7 @@ describe("an iteration", () => {
   test("of a score that is not finite is a TrainingError", async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     noGrad(() => rlhf.rewardModel.score.leaf("weight").fill_(Number.NaN));
-    expect(failure(() => new PpoTrainer(rlhf, options).generateExperience(prompts))).toEqual({
+    expect(await rejection(() => new PpoTrainer(rlhf, options).generateExperience(prompts))).toEqual({
       name: "TrainingError",
       code: "E_TRAINING",
       message: "PPO: the reward model gave a score that is not finite in iteration 1",
@@ -113,7 +113,7 @@ describe("an iteration", () => {
 describe("the weight of the KL penalty", () => {
   test("stays without a target", async () => {
     const trainer = new PpoTrainer(await loadTinyRlhf(temporaryFolder()), options);
-    for (let i = 0; i < 2; i++) trainer.trainRlhf(trainer.generateExperience(prompts));
+    for (let i = 0; i < 2; i++) trainer.trainRlhf(await trainer.generateExperience(prompts));
     expect(trainer.klCoef).toBe(0.05);
   });
 
@@ -124,9 +124,9 @@ describe("the weight of the KL penalty", () => {
       klHorizon: 16,
       actorLearningRate: 1e-2,
     });
-    trainer.trainRlhf(trainer.generateExperience(prompts)); // KL 0: 1 - 0.2 * 8 / 16
+    trainer.trainRlhf(await trainer.generateExperience(prompts)); // KL 0: 1 - 0.2 * 8 / 16
     assertClose(trainer.klCoef, 0.05 * 0.9);
-    const experience = trainer.generateExperience(prompts);
+    const experience = await trainer.generateExperience(prompts);
     expect(Math.abs(mean(klOf(experience)))).toBeGreaterThan(0.0012); // far beyond the target, on either side
     const sign = Math.sign(mean(klOf(experience)));
     trainer.trainRlhf(experience);
@@ -138,7 +138,7 @@ test("two runs with the same seed leave the same bits", async () => {
   const train = async () => {
     const rlhf = await loadTinyRlhf(temporaryFolder());
     const trainer = new PpoTrainer(rlhf, options);
-    for (let i = 0; i < 3; i++) trainer.trainRlhf(trainer.generateExperience(prompts));
+    for (let i = 0; i < 3; i++) trainer.trainRlhf(await trainer.generateExperience(prompts));
     const folder = temporaryFolder();
     await rlhf.actor.save(folder);
     return readFileSync(join(folder, "model.safetensors"));
@@ -147,16 +147,17 @@ test("two runs with the same seed leave the same bits", async () => {
 });
 
 describe("RlhfEngine.load", () => {
-  test("refuses an actor and a reward model with different vocabularies", async () => {
+  test("refuses a reward model with fewer tokens than the actor that cannot read text", async () => {
     const folder = temporaryFolder();
     const { rewardModel } = await writeTinyModels(folder);
+    for (const file of readdirSync(rewardModel).filter((name) => name.includes("token"))) rmSync(join(rewardModel, file));
     const actor = writeTinyModel(join(folder, "other"), { family: "llama", tokenizer: true, config: { vocab_size: 410 } });
     expect(await rejection(() => RlhfEngine.load({ actor, rewardModel }))).toEqual({
       name: "ConfigError",
       code: "E_CONFIG",
       message:
-        `${rewardModel}: its vocabulary has 400 tokens, the actor's 410; ` +
-        "train the reward model from a model with the actor's tokenizer",
+        `${rewardModel}: its vocabulary has 400 tokens, the actor's 410, and it has no tokenizer; ` +
+        "put the files of its tokenizer into the folder",
     });
   });
 

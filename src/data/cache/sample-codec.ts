@@ -1,3 +1,4 @@
+import type { Message } from "../../tokenizer/message.ts";
 import type { PreferencePair, PromptSample, SftSample } from "../encode.ts";
 
 /** Samples as 32-bit words, and back. */
@@ -36,10 +37,10 @@ export const preferenceCodec: SampleCodec<PreferencePair> = {
   },
 };
 
-/** Number of tokens, number of UTF-8 bytes, tokens, text. */
+/** Number of tokens, number of UTF-8 bytes, tokens, the messages or the plain text as JSON. */
 export const promptCodec: SampleCodec<PromptSample> = {
-  encode({ tokens, text }) {
-    const bytes = Buffer.from(text);
+  encode({ tokens, messages, text }) {
+    const bytes = Buffer.from(JSON.stringify(messages ?? text));
     const words = new Int32Array(2 + tokens.length + Math.ceil(bytes.length / 4));
     words.set([tokens.length, bytes.length]);
     words.set(tokens, 2);
@@ -48,7 +49,9 @@ export const promptCodec: SampleCodec<PromptSample> = {
   },
   decode(words) {
     const [numTokens = 0, numBytes = 0] = words;
-    const text = Buffer.from(words.buffer, words.byteOffset + 4 * (2 + numTokens), numBytes).toString();
-    return { tokens: Array.from(words.subarray(2, 2 + numTokens)), text };
+    const json = Buffer.from(words.buffer, words.byteOffset + 4 * (2 + numTokens), numBytes).toString();
+    const prompt = JSON.parse(json) as readonly Message[] | string, tokens = Array.from(words.subarray(2, 2 + numTokens));
+    if (typeof prompt === "string") return { tokens, messages: undefined, text: prompt };
+    return { tokens, messages: prompt, text: prompt.at(-1)?.content ?? "" };
   },
 };

@@ -20,7 +20,10 @@ test("a pair comes back as it was", () => {
 
 test("a prompt comes back as it was, with text of any script", () => {
   fc.assert(fc.property(tokens, fc.string({ unit: "grapheme" }), (prompt, text) => {
-    expect(promptCodec.decode(promptCodec.encode({ tokens: prompt, text }))).toEqual({ tokens: prompt, text });
+    const messages = [{ role: "system", content: "Be brief." }, { role: "user", content: text }] as const;
+    for (const sample of [{ tokens: prompt, messages, text }, { tokens: prompt, messages: undefined, text }]) {
+      expect(promptCodec.decode(promptCodec.encode(sample))).toEqual(sample);
+    }
   }));
 });
 
