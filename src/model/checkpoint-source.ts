@@ -2,7 +2,6 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import type { DType } from "../native/binding.ts";
-import { fromData } from "../tensor/create.ts";
 import { SafetensorsFile } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
@@ -143,10 +142,10 @@ async function openGgufSource(path: string): Promise<CheckpointSource> {
     config: gguf.config,
     generationConfig: gguf.generationConfig,
     companions,
-    dtype: undefined,
+    dtype: gguf.dtype,
     names: () => gguf.names(),
     shape: (name) => gguf.shape(name),
-    read: (name) => fromData(gguf.read(name), gguf.shape(name), "float32"),
-    close: () => gguf.close(),
+    read: (name) => gguf.read(name),
+    close: () => {}, // as above
   };
 }

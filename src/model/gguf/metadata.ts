@@ -1,0 +1,93 @@
+import { CheckpointError } from "../../errors.ts";
+
+/** The typed values of a GGUF file's header; a plain number would not say its width. */
+export type GgufValue =
+  | string | boolean | readonly string[] | Float32Array | Int32Array
+  | { readonly kind: "uint32" | "float32"; readonly value: number };
+
+/** A whole number as GGUF stores it. */
+export function uint32(value: number): GgufValue { return { kind: "uint32", value }; }
+/** A fraction as GGUF stores it. */
+export function float32(value: number): GgufValue { return { kind: "float32", value }; }
+
+/** Typed reading of the metadata of one architecture, with file and key in every message. */
+export class GgufMetadata {
+  readonly #values: Readonly<Record<string, unknown>>;
+  readonly #architecture: string;
+  readonly source: string;
+
+  /** @param source the file, named in errors */
+  constructor(values: Readonly<Record<string, unknown>>, architecture: string, source: string) {
+    this.#values = values;
+    this.#architecture = architecture;
+    this.source = source;
+  }
+
+  /** The whole key: `block_count` is `llama.block_count`. */
+  key(name: string): string { return `${this.#architecture}.${name}`; }
+
+  /** A number; @throws {CheckpointError} where it is missing or another thing, e.g. one number for each layer */
+  number(name: string): number {
+    const value = this.optional(name);
+    if (value !== undefined) return value;
+    throw this.#unexpected(name, "a number");
+  }
+
+  /** A number, or undefined where the key is missing. @throws {CheckpointError} for a value that is no number */
+  optional(name: string): number | undefined {
+    const value = this.#values[this.key(name)];
+    if (value === undefined) return undefined;
+    const number = shortNumber(value);
+    if (number !== undefined) return number;
+    throw this.#unexpected(name, "a number");
+  }
+
+  /** @throws {CheckpointError} when the number is there and is not `expected`, with the reason */
+  expect(name: string, expected: number, reason: string): void {
+    const found = this.optional(name);
+    if (found === undefined || found === expected) return;
+    throw new CheckpointError(`${this.source}: ${this.key(name)} is ${found}, expected ${expected}: ${reason}`);
+  }
+
+  /** A text, or undefined where the key is missing. @throws {CheckpointError} for a value that is no text */
+  text(name: string): string | undefined {
+    const value = this.#values[this.key(name)];
+    if (value === undefined || typeof value === "string") return value;
+    throw this.#unexpected(name, "a text");
+  }
+
+  /** A switch. @throws {CheckpointError} for a value that is none */
+  boolean(name: string, otherwise: boolean): boolean {
+    const value = this.#values[this.key(name)] ?? otherwise;
+    if (typeof value === "boolean") return value;
+    throw this.#unexpected(name, "true or false");
+  }
+
+  #unexpected(name: string, expected: string): CheckpointError {
+    const value = this.#values[this.key(name)];
+    const found = Array.isArray(value) ? `a list of ${value.length}` : JSON.stringify(value, (_, part) => (typeof part === "bigint" ? `${part}` : part));
+    return new CheckpointError(`${this.source}: ${this.key(name)}: expected ${expected}, found ${found ?? "nothing"}`);
+  }
+}
+
+/** `bos_token_id`, `eos_token_id` and `pad_token_id`, those that the file has. */
+export function tokenIds(values: Readonly<Record<string, unknown>>): Record<string, number> {
+  const names = { bos_token_id: "bos", eos_token_id: "eos", pad_token_id: "padding" };
+  const ids = Object.entries(names).map(([key, name]) => [key, shortNumber(values[`tokenizer.ggml.${name}_token_id`])]);
+  return Object.fromEntries(ids.filter(([, id]) => id !== undefined)) as Record<string, number>;
+}
+
+/**
+ * A number of the metadata; undefined for another value. GGUF holds fractions as float32: the shortest decimal that rounds to the
+ * same float32 is what the original configuration said (1e-5, not 9.999999747378752e-6).
+ */
+function shortNumber(value: unknown): number | undefined {
+  if (typeof value === "bigint") return Number(value);
+  if (typeof value !== "number") return undefined;
+  if (Number.isInteger(value)) return value;
+  for (let digits = 1; digits < 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return short;
+  }
+  return value;
+}
