@@ -3,6 +3,7 @@ import { inspect } from "node:util";
 import { runProgram } from "../config/command.ts";
 import { chatCommand } from "./chat.ts";
 import { describeFailure, epilogue } from "./exit-codes.ts";
+import { exportCommand } from "./export.ts";
 import { mergeCommand } from "./merge.ts";
 import { ppoCommand } from "./ppo.ts";
 import { quickstartCommand } from "./quickstart.ts";
@@ -11,7 +12,7 @@ import { sftCommand } from "./sft.ts";
 import { trainCommand } from "./train.ts";
 
 /** All commands, in the order of the help text. */
-export const commands = [quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, mergeCommand, chatCommand];
+export const commands = [quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, mergeCommand, exportCommand, chatCommand];
 
 /** Runs one command line (without `node` and the script). Prints an error and gives its exit code instead of throwing. */
 export async function runCommandLine(argv: readonly string[]): Promise<number> {

@@ -132,8 +132,8 @@ function weightFiles(path: string): string[] {
   );
 }
 
-async function openGgufSource(path: string): Promise<CheckpointSource> {
-  const gguf = await openGguf(path);
+function openGgufSource(path: string): CheckpointSource {
+  const gguf = openGguf(path);
   const { tokenizerJson, config, chatTemplate } = gguf.tokenizer;
   const companions = new Map([["tokenizer.json", tokenizerJson], ["tokenizer_config.json", JSON.stringify(config, null, 2)]]);
   if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);

@@ -8,7 +8,7 @@ import { ggufTokenizerParts } from "../../tokenizer/gguf-tokenizer.ts";
 import type { TokenizerParts } from "../../tokenizer/parts.ts";
 import { folderName, type GgufArchitecture, type GgufFacts } from "./architecture.ts";
 import { architectureOf } from "./architectures/registry.ts";
-import { type GgufTensor, readGgufHeader } from "./header.ts";
+import { type GgufTensor, readGgufFile } from "./header.ts";
 import { GgufMetadata, tokenIds } from "./metadata.ts";
 import { fromGguf } from "./value-change.ts";
 
@@ -47,9 +47,9 @@ const CHUNK = 2 ** 22;
  *
  * @throws {CheckpointError} for a missing, truncated or malformed file, another architecture, tensor or type
  */
-export async function openGguf(path: string): Promise<GgufCheckpoint> {
-  const header = await readGgufHeader(path);
-  const architecture = architectureOf(header.values["general.architecture"], path);
+export function openGguf(path: string): GgufCheckpoint {
+  const header = readGgufFile(path);
+  const architecture = architectureOf(header.metadata["general.architecture"], path);
   const mapped = mapFile(path, header.size);
   const tensors = new Map<string, GgufTensor>();
   const side = new Map<string, GgufTensor>();
@@ -59,8 +59,8 @@ export async function openGguf(path: string): Promise<GgufCheckpoint> {
     else if (architecture.sideTensors?.includes(stored)) side.set(stored, tensor);
     else throw new CheckpointError(`${path}: unexpected tensor "${stored}" in a file of architecture ${architecture.name}`);
   }
-  const config = configOf(architecture, header.values, {
-    metadata: new GgufMetadata(header.values, architecture.name, path),
+  const config = configOf(architecture, header.metadata, {
+    metadata: new GgufMetadata(header.metadata, architecture.name, path),
     has: (name) => tensors.has(name),
     side: (name) => {
       const tensor = side.get(name);
@@ -76,10 +76,10 @@ export async function openGguf(path: string): Promise<GgufCheckpoint> {
   let tokenizer: TokenizerParts | undefined;
   return {
     config,
-    generationConfig: tokenIds(header.values),
+    generationConfig: tokenIds(header.metadata),
     dtype: largest([...tensors.values()])?.format.dtype,
     get tokenizer() {
-      tokenizer ??= ggufTokenizerParts(header.values, path);
+      tokenizer ??= ggufTokenizerParts(header.metadata, path);
       return tokenizer;
     },
     names: () => [...tensors.keys()],

@@ -1,6 +1,6 @@
-import { statSync } from "node:fs";
-import { GGMLQuantizationType, type GGUFParseOutput, type GGUFTensorInfo, gguf } from "@huggingface/gguf";
+import { GGMLQuantizationType } from "@huggingface/gguf";
 import { CheckpointError } from "../../errors.ts";
+import { type GgufHeader, type GgufTensorInfo, readGgufHeader } from "../../tokenizer/gguf-header.ts";
 import { GGUF_FORMATS, type GgufFormat } from "./dequantize.ts";
 
 /** Where a tensor lies and how to read it. */
@@ -13,10 +13,9 @@ export interface GgufTensor {
   offset: number;
 }
 
-/** What stands before the data of a GGUF file. */
-export interface GgufHeader {
-  /** Metadata by key. */
-  values: Readonly<Record<string, unknown>>;
+/** A GGUF file whose tensors are all there and readable. */
+export interface GgufFile {
+  metadata: GgufHeader["metadata"];
   /** Tensors by their names in the file. */
   tensors: ReadonlyMap<string, GgufTensor>;
   /** Bytes of the file. */
@@ -26,70 +25,47 @@ export interface GgufHeader {
 /**
  * Reads the header and checks that every tensor is whole.
  *
- * @throws {CheckpointError} for a missing, truncated or malformed file, or a tensor of an unknown type
+ * @throws {CheckpointError} for a missing, truncated or malformed file, a part of one, or a tensor of an unknown type
  */
-export async function readGgufHeader(path: string): Promise<GgufHeader> {
-  const { header, size } = await parse(path);
-  const values: Record<string, unknown> = { ...header.metadata };
-  const parts = Number(values["split.count"] ?? 1);
+export function readGgufFile(path: string): GgufFile {
+  const header = readGgufHeader(path);
+  const parts = Number(header.metadata["split.count"] ?? 1);
   if (parts > 1) {
     throw new CheckpointError(`${path}: is one of ${parts} parts of a model; join them first: llama-gguf-split --merge FIRST_PART OUTPUT`);
   }
-  const alignment = Number(values["general.alignment"] ?? 32);
-  if (!Number.isInteger(alignment) || alignment < 1 || (alignment & (alignment - 1)) !== 0) {
-    throw new CheckpointError(`${path}: general.alignment is ${alignment}, expected a power of two; the file is damaged`);
-  }
   const tensors = new Map<string, GgufTensor>();
-  for (const info of header.tensorInfos) {
+  for (const info of header.tensors) {
     if (tensors.has(info.name)) throw new CheckpointError(`${path}: tensor "${info.name}" is there twice; the file is damaged`);
-    if (info.offset % BigInt(alignment) !== 0n) {
-      throw new CheckpointError(
-        `${path}: tensor "${info.name}" starts at ${info.offset}, expected a multiple of the alignment, ${alignment}; the file is damaged`,
-      );
-    }
-    tensors.set(info.name, tensorOf(info, Number(header.tensorDataOffset), size, path));
+    tensors.set(info.name, tensorOf(info, header, path));
   }
-  return { values, tensors, size };
+  return { metadata: header.metadata, tensors, size: header.size };
 }
 
-async function parse(path: string): Promise<{ header: GGUFParseOutput; size: number }> {
-  try {
-    const size = statSync(path).size;
-    const header = await gguf(path, { allowLocalFile: true });
-    // The library pads what it reads with zeros, so a header that was cut off parses as one with empty entries.
-    const headerBytes = header.tensorInfoByteRange[1];
-    if (headerBytes > size) throw new Error(`truncated: the header needs ${headerBytes} bytes, the file has ${size}`);
-    if (!header.littleEndian) throw new Error("big-endian files are not supported");
-    return { header, size };
-  } catch (cause) {
-    throw new CheckpointError(`${path}: cannot be read as a GGUF file: ${(cause as Error).message}`, { cause });
-  }
-}
-
-function tensorOf(info: GGUFTensorInfo, dataOffset: number, fileSize: number, path: string): GgufTensor {
-  const format = GGUF_FORMATS[info.dtype];
+function tensorOf(info: GgufTensorInfo, { dataStart, alignment, size }: GgufHeader, path: string): GgufTensor {
+  const format = GGUF_FORMATS[info.type];
   if (format === undefined) {
-    const found = GGMLQuantizationType[info.dtype] ?? `number ${info.dtype}`;
-    const known = Object.values(GGUF_FORMATS)
-      .map((known) => known.name)
-      .join(", ");
+    const found = GGMLQuantizationType[info.type] ?? `number ${info.type}`;
+    const known = Object.values(GGUF_FORMATS).map(({ name }) => name).join(", ");
     throw new CheckpointError(`${path}: tensor "${info.name}" is of type ${found}, expected one of ${known}; use a file quantised so`);
   }
-  // GGUF has the fastest dimension first.
-  const shape = info.shape.map(Number).reverse();
+  if (info.offset % alignment !== 0) {
+    throw new CheckpointError(
+      `${path}: tensor "${info.name}" starts at ${info.offset}, expected a multiple of ${alignment}, the alignment; the file is damaged`,
+    );
+  }
+  const shape = info.shape.toReversed();
   const columns = shape.at(-1) ?? 1;
   if (columns % format.blockSize !== 0) {
     throw new CheckpointError(
       `${path}: tensor "${info.name}" is [${shape.join(", ")}], but rows of ${format.name} come in blocks of ${format.blockSize}`,
     );
   }
-  const elements = shape.reduce((product, size) => product * size, 1);
-  const byteLength = (elements / format.blockSize) * format.blockBytes;
-  const offset = dataOffset + Number(info.offset);
-  if (!(offset + byteLength <= fileSize)) {
+  const elements = shape.reduce((product, length) => product * length, 1);
+  const end = dataStart + info.offset + (elements / format.blockSize) * format.blockBytes;
+  if (end > size) {
     throw new CheckpointError(
-      `${path}: truncated: tensor "${info.name}" ends at byte ${offset + byteLength}, the file has ${fileSize}; download it again`,
+      `${path}: truncated: tensor "${info.name}" ends at byte ${end}, the file has ${size}; download it again`,
     );
   }
-  return { shape, elements, format, offset };
+  return { shape, elements, format, offset: dataStart + info.offset };
 }

@@ -1,14 +1,12 @@
 import { CheckpointError } from "../../errors.ts";
 
-/** The typed values of a GGUF file's header; a plain number would not say its width. */
+/** The values of a GGUF file's header that are written: a plain number is an uint32. */
 export type GgufValue =
-  | string | boolean | readonly string[] | Float32Array | Int32Array
-  | { readonly kind: "uint32" | "float32"; readonly value: number };
+  | string | boolean | number | readonly string[] | Float32Array | Int32Array
+  | { readonly float32: number };
 
-/** A whole number as GGUF stores it. */
-export function uint32(value: number): GgufValue { return { kind: "uint32", value }; }
 /** A fraction as GGUF stores it. */
-export function float32(value: number): GgufValue { return { kind: "float32", value }; }
+export function float32(value: number): GgufValue { return { float32: value }; }
 
 /** Typed reading of the metadata of one architecture, with file and key in every message. */
 export class GgufMetadata {

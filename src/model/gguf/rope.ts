@@ -1,7 +1,7 @@
 import { CheckpointError, ConfigError } from "../../errors.ts";
 import type { ModelConfig } from "../families/family.ts";
 import { configNumber, type GgufFacts } from "./architecture.ts";
-import { float32, type GgufMetadata, type GgufValue, uint32 } from "./metadata.ts";
+import { float32, type GgufMetadata, type GgufValue } from "./metadata.ts";
 
 /** The tensor of Llama 3's divisors of the rotary frequencies. */
 export const ROPE_FREQUENCIES = "rope_freqs.weight";
@@ -87,7 +87,7 @@ export function ropeMetadata(config: ModelConfig): Record<string, GgufValue> {
       const optional = Object.entries(YARN).filter(([, key]) => typeof settings[key] === "number");
       return {
         ...base, "rope.scaling.type": "yarn", "rope.scaling.factor": float32(configNumber(settings, "factor")),
-        "rope.scaling.original_context_length": uint32(original),
+        "rope.scaling.original_context_length": original,
         ...Object.fromEntries(optional.map(([name, key]) => [`rope.scaling.${name}`, float32(configNumber(settings, key))])),
       };
     }

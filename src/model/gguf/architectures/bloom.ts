@@ -1,5 +1,4 @@
 import { configNumber, type GgufArchitecture } from "../architecture.ts";
-import { uint32 } from "../metadata.ts";
 import { groupedHeads } from "../value-change.ts";
 
 const HEADS = "n_head|num_attention_heads", HIDDEN = "hidden_size|n_embed";
@@ -26,8 +25,8 @@ export const bloom: GgufArchitecture = {
     return { seq_length: metadata.number("context_length") };
   },
   metadata: (config) => ({
-    context_length: uint32(configNumber(config, "seq_length", 2048)), feed_forward_length: uint32(4 * configNumber(config, HIDDEN)),
-    "attention.head_count_kv": uint32(configNumber(config, HEADS)),
+    context_length: configNumber(config, "seq_length", 2048), feed_forward_length: 4 * configNumber(config, HIDDEN),
+    "attention.head_count_kv": configNumber(config, HEADS),
   }),
   change: (name, config) => {
     const heads = configNumber(config, HEADS);

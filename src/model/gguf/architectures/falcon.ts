@@ -1,6 +1,6 @@
 import type { ModelConfig } from "../../families/family.ts";
 import { configNumber, type GgufArchitecture } from "../architecture.ts";
-import { float32, uint32 } from "../metadata.ts";
+import { float32 } from "../metadata.ts";
 import { ropeSettings } from "../rope.ts";
 import { groupedHeads } from "../value-change.ts";
 
@@ -36,9 +36,9 @@ export const falcon: GgufArchitecture = {
     };
   },
   metadata: (config) => ({
-    context_length: uint32(configNumber(config, "max_position_embeddings", 2048)),
-    feed_forward_length: uint32(configNumber(config, "ffn_hidden_size", 4 * configNumber(config, "hidden_size"))),
-    "attention.head_count_kv": uint32(groups(config)), "rope.freq_base": float32(ropeSettings(config).theta),
+    context_length: configNumber(config, "max_position_embeddings", 2048),
+    feed_forward_length: configNumber(config, "ffn_hidden_size", 4 * configNumber(config, "hidden_size")),
+    "attention.head_count_kv": groups(config), "rope.freq_base": float32(ropeSettings(config).theta),
     tensor_data_layout: "jploski",
   }),
   change: (name, config) =>

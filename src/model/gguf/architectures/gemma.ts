@@ -1,7 +1,7 @@
 import { ConfigError } from "../../../errors.ts";
 import type { ModelConfig } from "../../families/family.ts";
 import { configNumber, configValue, type GgufArchitecture, type GgufFacts } from "../architecture.ts";
-import { float32, type GgufValue, uint32 } from "../metadata.ts";
+import { float32, type GgufValue } from "../metadata.ts";
 import { plainScaling, ropeMetadata } from "../rope.ts";
 import { headDimIn, headDimOf, keyValueHeads, keyValueMetadata, LLAMA_COUNTS, LLAMA_LAYER_TENSORS, LLAMA_TENSORS } from "./llama.ts";
 
@@ -95,5 +95,5 @@ function commonMetadata(config: ModelConfig, { largest, every }: Variant): Recor
   if (types.join() !== layerTypes(layers, every).join()) {
     throw new ConfigError(`config.json: "layer_types": llama.cpp has full attention in every layer ${every} of ${every}, found ${types.join(", ")}`);
   }
-  return { ...keyValueMetadata(config), "attention.sliding_window": uint32(configNumber(config, "sliding_window", 4096)) };
+  return { ...keyValueMetadata(config), "attention.sliding_window": configNumber(config, "sliding_window", 4096) };
 }

@@ -1,5 +1,5 @@
 import { configNumber, type GgufArchitecture } from "../architecture.ts";
-import { float32, uint32 } from "../metadata.ts";
+import { float32 } from "../metadata.ts";
 import { ropeSettings } from "../rope.ts";
 import { groupedHeads } from "../value-change.ts";
 
@@ -35,7 +35,7 @@ export const gptNeox: GgufArchitecture = {
     const headDim = configNumber(config, "hidden_size") / configNumber(config, "num_attention_heads");
     const part = configNumber(settings, "partial_rotary_factor", configNumber(config, "rotary_pct", 0.25));
     return {
-      "rope.dimension_count": uint32(Math.floor(headDim * part)), "rope.freq_base": float32(theta),
+      "rope.dimension_count": Math.floor(headDim * part), "rope.freq_base": float32(theta),
       use_parallel_residual: config.use_parallel_residual !== false,
     };
   },

@@ -1,5 +1,4 @@
 import { configNumber, type GgufArchitecture } from "../architecture.ts";
-import { uint32 } from "../metadata.ts";
 
 /** GPT-2, whose checkpoints have their matrices transposed. */
 export const gpt2: GgufArchitecture = {
@@ -20,6 +19,6 @@ export const gpt2: GgufArchitecture = {
     attn_norm: "ln_1", attn_qkv: "attn.c_attn", attn_output: "attn.c_proj", ffn_norm: "ln_2", ffn_up: "mlp.c_fc", ffn_down: "mlp.c_proj",
   },
   config: () => ({}),
-  metadata: (config) => ({ feed_forward_length: uint32(configNumber(config, "n_inner", 4 * configNumber(config, "n_embd"))) }),
+  metadata: (config) => ({ feed_forward_length: configNumber(config, "n_inner", 4 * configNumber(config, "n_embd")) }),
   change: (name) => (/\.(c_attn|c_proj|c_fc)\.weight$/.test(name) ? { kind: "transpose" } : undefined),
 };

@@ -1,6 +1,5 @@
 import type { ModelConfig } from "../../families/family.ts";
 import { configNumber, configValue, type GgufArchitecture, type GgufFacts } from "../architecture.ts";
-import { uint32 } from "../metadata.ts";
 import { ROPE_FREQUENCIES, ropeConfig, ropeMetadata, ropeSideValues } from "../rope.ts";
 import { rotaryNeighbours } from "../value-change.ts";
 
@@ -53,10 +52,10 @@ export const llama: GgufArchitecture = {
     };
   },
   metadata: (config) => ({
-    ...keyValueMetadata(config), "rope.dimension_count": uint32(headDimOf(config)), ...ropeMetadata(config),
+    ...keyValueMetadata(config), "rope.dimension_count": headDimOf(config), ...ropeMetadata(config),
     // llama.cpp has no window in this architecture: within it the results are the same, beyond it the model was not trained.
     ...(typeof configValue(config, "sliding_window") === "number" && {
-      context_length: uint32(Math.min(configNumber(config, "sliding_window"), configNumber(config, "max_position_embeddings"))),
+      context_length: Math.min(configNumber(config, "sliding_window"), configNumber(config, "max_position_embeddings")),
     }),
   }),
   sideValues: (config) => ropeSideValues(config, headDimOf(config)),
@@ -76,7 +75,7 @@ export function keyValueHeadsOf(config: ModelConfig): number {
 export function keyValueMetadata(config: ModelConfig) {
   const headDim = headDimOf(config);
   return {
-    "attention.head_count_kv": uint32(keyValueHeadsOf(config)),
-    "attention.key_length": uint32(headDim), "attention.value_length": uint32(headDim),
+    "attention.head_count_kv": keyValueHeadsOf(config),
+    "attention.key_length": headDim, "attention.value_length": headDim,
   };
 }

@@ -1,7 +1,7 @@
 import { ConfigError } from "../../../errors.ts";
 import type { ModelConfig } from "../../families/family.ts";
 import { configNumber, configValue, type GgufArchitecture, type GgufFacts } from "../architecture.ts";
-import { float32, type GgufValue, uint32 } from "../metadata.ts";
+import { float32, type GgufValue } from "../metadata.ts";
 import { ropeSettings } from "../rope.ts";
 import { headDimOf, keyValueHeads, keyValueHeadsOf, LLAMA_COUNTS, LLAMA_TENSORS } from "./llama.ts";
 
@@ -63,9 +63,9 @@ function metadata(config: ModelConfig): Record<string, GgufValue> {
     configNumber(config, "original_max_position_embeddings", positions));
   const scale = positions / original;
   return {
-    "attention.head_count_kv": uint32(keyValueHeadsOf(config)), "rope.freq_base": float32(theta),
-    "rope.dimension_count": uint32(Math.floor(headDim * part)), "rope.scaling.original_context_length": uint32(original),
-    "attention.sliding_window": uint32(Number(configValue(config, "sliding_window") ?? 0)),
+    "attention.head_count_kv": keyValueHeadsOf(config), "rope.freq_base": float32(theta),
+    "rope.dimension_count": Math.floor(headDim * part), "rope.scaling.original_context_length": original,
+    "attention.sliding_window": Number(configValue(config, "sliding_window") ?? 0),
     ...(type !== "default" && {
       "rope.scaling.attn_factor": float32(scale > 1 ? Math.sqrt(1 + Math.log(scale) / Math.log(original)) : 1),
     }),

@@ -1,5 +1,5 @@
 import { configNumber, type GgufArchitecture } from "../architecture.ts";
-import { float32, uint32 } from "../metadata.ts";
+import { float32 } from "../metadata.ts";
 import { ropeSettings } from "../rope.ts";
 import { keyValueHeads, keyValueHeadsOf, LLAMA_COUNTS, LLAMA_LAYER_TENSORS, LLAMA_TENSORS } from "./llama.ts";
 
@@ -26,7 +26,7 @@ export const stableLm: GgufArchitecture = {
     const headDim = configNumber(config, "hidden_size") / configNumber(config, "num_attention_heads");
     const part = configNumber(settings, "partial_rotary_factor", configNumber(config, "partial_rotary_factor", 0.25));
     return {
-      "attention.head_count_kv": uint32(keyValueHeadsOf(config)), "rope.dimension_count": uint32(Math.floor(headDim * part)),
+      "attention.head_count_kv": keyValueHeadsOf(config), "rope.dimension_count": Math.floor(headDim * part),
       "rope.freq_base": float32(theta), use_parallel_residual: config.use_parallel_residual === true,
     };
   },
