@@ -1,5 +1,6 @@
 import { openCheckpoint } from "../../src/model/checkpoint-source.ts";
 import { familyOf } from "../../src/model/families/registry.ts";
+import { specOf } from "../../src/model/pretrained.ts";
 import type { MachineLimits } from "./limits.ts";
 
 /** What the arithmetic of a model's work needs to know. */
@@ -43,7 +44,7 @@ export interface Bound {
 export async function readShape(path: string, dtype: "float32" | "bfloat16"): Promise<ModelShape> {
   const source = await openCheckpoint(path);
   const family = familyOf(source.config, source.path);
-  const spec = family.spec(source.config);
+  const spec = specOf(family, source.config);
   source.close();
   let layerParameters = 0, tableParameters = 0;
   for (const { shape, leaf } of family.entries(spec)) {

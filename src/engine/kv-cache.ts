@@ -1,8 +1,7 @@
 import type { DecoderSpec } from "../model/spec.ts";
 import type { PackedRows } from "../model/packing.ts";
 import type { DType } from "../native/binding.ts";
-import type { AttentionContext } from "../nn/attention.ts";
-import { type RotaryTables, rotaryTables } from "../nn/rotary.ts";
+import { type AttentionContext, attentionTables, type LayerTables, tablesOf } from "../nn/attention.ts";
 import { empty, fromNumbers, indices, zeros } from "../tensor/create.ts";
 import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
@@ -50,8 +49,8 @@ export class KvCache {
   readonly #spec: DecoderSpec;
   readonly #dtype: DType;
   #layers: readonly LayerCache[] = [];
-  /** [positions, dims] each, for as many positions as sequences have had. */
-  #rotary: RotaryTables | undefined;
+  /** Of each layer, for as many positions as sequences have had. */
+  #tables: readonly LayerTables[] = [];
   #numPositions = 0;
 
   constructor(spec: DecoderSpec, dtype: DType) {
@@ -61,12 +60,11 @@ export class KvCache {
 
   /** Makes room for so many pages and for sequences of so many tokens; pages in use keep their content. */
   reserve(numPages: number, numPositions: number): void {
-    const { positions } = this.#spec;
-    if (positions.kind === "rotary" && numPositions > this.#numPositions) {
+    if (numPositions > this.#numPositions) {
       // Doubled, so that ever longer sequences do not compute the tables each time.
       this.#numPositions = Math.min(this.#spec.maxPositions, Math.max(numPositions, 2 * this.#numPositions));
-      this.#disposeRotary();
-      this.#rotary = tidy(() => rotaryTables(positions, this.#numPositions, this.#dtype));
+      this.#disposeTables();
+      this.#tables = attentionTables(this.#spec.attention, this.#numPositions, this.#dtype);
     }
     if (numPages <= this.pool.numPages) return;
     const old = this.#layers;
@@ -86,7 +84,7 @@ export class KvCache {
 
   /** Causal attention of whole prompts, which enter the pages: sequence i of the packed rows those of `pages[i]`. */
   prefill({ offsets, positions }: PackedRows, pages: readonly (readonly number[])[]): AttentionContext {
-    const { numHeads, headDim } = this.#spec.attention;
+    const { numHeads } = this.#spec.attention;
     const lengths = pages.map((_, i) => (offsets[i + 1] ?? 0) - (offsets[i] ?? 0));
     const places = indices(pages.flatMap((own, i) =>
       Array.from({ length: lengths[i] ?? 0 }, (_, t) => (own[Math.floor(t / PAGE_TOKENS)] ?? -1) * PAGE_TOKENS + (t % PAGE_TOKENS))));
@@ -95,12 +93,13 @@ export class KvCache {
     return {
       attend: (index, projected) => {
         const { keys, values } = this.#layer(index);
+        const { cos, signedSin, scores } = tablesOf(this.#tables, index);
         op.appendCache(
-          projected.handle, keys.handle, values.handle, positions.handle, places.handle, this.#rotary?.cos.handle ?? null,
-          this.#rotary?.signedSin.handle ?? null, numHeads,
+          projected.handle, keys.handle, values.handle, positions.handle, places.handle, cos?.handle ?? null, signedSin?.handle ?? null,
+          numHeads,
         );
         return new Tensor(op.promptAttention(
-          projected.handle, keys.handle, values.handle, pageTable.handle, sequences.handle, positions.handle, numHeads, headDim ** -0.5,
+          projected.handle, keys.handle, values.handle, pageTable.handle, sequences.handle, positions.handle, numHeads, ...scores,
         ));
       },
     };
@@ -113,13 +112,14 @@ export class KvCache {
    * @param positions [rows] int64: tokens of each row that are in the cache already
    */
   decode(pageTable: Tensor, positions: Tensor): AttentionContext {
-    const { numHeads, headDim } = this.#spec.attention;
+    const { numHeads } = this.#spec.attention;
     return {
       attend: (index, projected) => {
         const { keys, values } = this.#layer(index);
+        const { cos, signedSin, scores } = tablesOf(this.#tables, index);
         return new Tensor(op.decodeAttention(
-          projected.handle, keys.handle, values.handle, pageTable.handle, positions.handle, this.#rotary?.cos.handle ?? null,
-          this.#rotary?.signedSin.handle ?? null, numHeads, headDim ** -0.5,
+          projected.handle, keys.handle, values.handle, pageTable.handle, positions.handle, cos?.handle ?? null, signedSin?.handle ?? null,
+          numHeads, ...scores,
         ));
       },
     };
@@ -143,7 +143,7 @@ export class KvCache {
   /** Frees the memory now; the cache can be used no more. */
   dispose(): void {
     disposeAll(this.#layers);
-    this.#disposeRotary();
+    this.#disposeTables();
   }
 
   #allocate(numPages: number): LayerCache[] {
@@ -161,9 +161,8 @@ export class KvCache {
     });
   }
 
-  #disposeRotary(): void {
-    this.#rotary?.cos.dispose();
-    this.#rotary?.signedSin.dispose();
+  #disposeTables(): void {
+    for (const table of new Set(this.#tables.flatMap(({ cos, signedSin, slopes }) => [cos, signedSin, slopes]))) table?.dispose();
   }
 
   #layer(index: number): LayerCache {

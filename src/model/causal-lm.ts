@@ -1,5 +1,5 @@
 import { CheckpointError } from "../errors.ts";
-import { indexCopy } from "../nn/functional.ts";
+import { indexCopy, softcap } from "../nn/functional.ts";
 import { type LayerProduct, layerProduct } from "../nn/layer-product.ts";
 import { ParameterBlock } from "../nn/parameter-block.ts";
 import { noGrad } from "../tensor/autograd.ts";
@@ -7,7 +7,8 @@ import { indices, zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { openCheckpoint } from "./checkpoint-source.ts";
 import type { ForwardOptions } from "./decoder.ts";
-import { type CheckpointEntry, HEAD_NAME, SCORE_NAME } from "./families/family.ts";
+import { type CheckpointEntry, HEAD_MODULE, SCORE_NAME } from "./families/family.ts";
+import { withFamilyNames } from "./family-names.ts";
 import { mergedCheckpoint } from "./merged-checkpoint.ts";
 import { type AttentionMask, type PackedRows, packRows, type TokenBatch, unpad } from "./packing.ts";
 import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
@@ -30,9 +31,10 @@ export class CausalLM extends PretrainedModel {
 
   constructor(parts: ModelParts) {
     super(parts);
-    const { vocabSize, embedding, tiesEmbeddings } = parts.spec;
-    const weight = { name: "weight", shape: [vocabSize, embedding.size] };
-    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", [weight], parts.dtype, parts.flats?.get("head"));
+    const { vocabSize, embedding, tiesEmbeddings, headBias } = parts.spec;
+    const bias = headBias ? [{ name: "weightBias", shape: [vocabSize] }] : [];
+    const leaves = [{ name: "weight", shape: [vocabSize, embedding.size] }, ...bias];
+    this.head = tiesEmbeddings ? undefined : new ParameterBlock("head", leaves, parts.dtype, parts.flats?.get("head"));
   }
 
   /**
@@ -45,23 +47,27 @@ export class CausalLM extends PretrainedModel {
     if (base.names().includes(SCORE_NAME)) {
       throw new CheckpointError(`${path}: has a "${SCORE_NAME}": it is a reward model, where a language model is expected`);
     }
-    const model = new CausalLM(partsOf(base, options));
-    const source = mergedCheckpoint(base, options.adapter, model.entries);
-    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (name === HEAD_NAME && !model.head));
-    if (!model.head && source.names().includes(HEAD_NAME)) {
-      checkTied(path, source.read(HEAD_NAME), source.read(model.entries[0]?.name ?? ""));
+    const model = new CausalLM(partsOf(base, options)), { family } = model;
+    const source = mergedCheckpoint(withFamilyNames(base, family), options.adapter, model.entries);
+    const head = `${HEAD_MODULE}.weight`;
+    checkTensors(source, model.entries, (name) => family.isComputed?.(name) === true || (name === head && !model.head));
+    if (!model.head && source.names().includes(head)) {
+      checkTied({ path, head }, source.read(head), source.read(model.entries[0]?.name ?? ""));
     }
     model.fill(source);
     return model;
   }
 
-  get architecture(): string { return `${this.family.className}ForCausalLM`; }
+  get architecture(): string { return this.family.causalClass ?? `${this.family.className}ForCausalLM`; }
   protected get taskType() { return "CAUSAL_LM" as const; }
   get blocks(): readonly ParameterBlock[] { return [...this.decoder.blocks, ...(this.head ? [this.head] : [])]; }
   get entries(): readonly CheckpointEntry[] {
-    const { vocabSize, embedding } = this.spec;
-    const head: CheckpointEntry = { name: HEAD_NAME, shape: [vocabSize, embedding.size], block: "head", leaf: "weight", row: 0 };
-    return [...this.family.entries(this.spec), ...(this.head ? [head] : [])];
+    const { vocabSize, embedding, headBias } = this.spec;
+    const list: CheckpointEntry[] = [...this.family.entries(this.spec)];
+    if (!this.head) return list;
+    list.push({ name: `${HEAD_MODULE}.weight`, shape: [vocabSize, embedding.size], block: "head", leaf: "weight", row: 0 });
+    if (headBias) list.push({ name: `${HEAD_MODULE}.bias`, shape: [vocabSize], block: "head", leaf: "weightBias", row: 0 });
+    return list;
   }
 
   protected blockOf({ block }: CheckpointEntry): ParameterBlock {
@@ -79,7 +85,8 @@ export class CausalLM extends PretrainedModel {
 
   /** Logits of hidden states: [n, embedding size] -> [n, vocab]. */
   logits(hidden: Tensor, product: LayerProduct = layerProduct): Tensor {
-    return product(hidden, ...this.headMatrix);
+    const logits = product(hidden, ...this.headMatrix), { logitSoftcap } = this.spec;
+    return logitSoftcap === undefined ? logits : softcap(logits, logitSoftcap);
   }
 
   /** Hidden states of packed sequences, [total, embedding size], or of the tokens in `options.only`. */
@@ -147,7 +154,8 @@ export class CausalLM extends PretrainedModel {
     }
     if (targets.length === 0) throw new RangeError("no token is scored: every row has one token only, or nothing counts");
     const hidden = this.hidden(packed, { only: indices(predictors) });
-    return tokenLogprobs({ hidden, weight: this.headWeight, targets: indices(targets), temperature, entropies });
+    const { headWeight: weight, spec: { logitSoftcap } } = this, bias = this.head?.find("weightBias");
+    return tokenLogprobs({ hidden, weight, bias, logitSoftcap, targets: indices(targets), temperature, entropies });
   }
 
   /**
@@ -166,11 +174,11 @@ export class CausalLM extends PretrainedModel {
 }
 
 /** Some checkpoints store a tied head once more; it must be the same matrix, or config.json is wrong about it. */
-function checkTied(path: string, head: Tensor, table: Tensor): void {
-  const same = head.shape.join() === table.shape.join() && noGrad(() => head.equal(table).all().item()) === 1;
+function checkTied({ path, head }: { path: string; head: string }, matrix: Tensor, table: Tensor): void {
+  const same = matrix.shape.join() === table.shape.join() && noGrad(() => matrix.equal(table).all().item()) === 1;
   if (same) return;
   throw new CheckpointError(
-    `${path}: "${HEAD_NAME}" differs from the token table although config.json says "tie_word_embeddings": true; ` +
+    `${path}: "${head}" differs from the token table although config.json says "tie_word_embeddings": true; ` +
       "set it to false if the head is its own matrix",
   );
 }

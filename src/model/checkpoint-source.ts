@@ -4,7 +4,7 @@ import { CheckpointError } from "../errors.ts";
 import type { DType } from "../native/binding.ts";
 import { SafetensorsFile } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
+import type { ModelConfig } from "./families/family.ts";
 import { openGguf } from "./gguf/checkpoint.ts";
 
 /** A pretrained model on disk, whatever its format: what a Hugging Face folder says, and its tensors by their names there. */
@@ -57,38 +57,26 @@ function readJsonObject(path: string): ModelConfig {
   throw new CheckpointError(`${path}: expected a JSON object`);
 }
 
-/** What a model with a head puts before its decoder's names; files of a decoder alone (LlamaModel, old OPT files) lack it. */
-const DECODER_PREFIX = "model.";
-const headNames = [HEAD_NAME, SCORE_NAME];
-
-/** A tensor's file, and its name there. */
-interface StoredTensor {
-  file: SafetensorsFile;
-  storedName: string;
-}
-
 function openFolder(path: string): CheckpointSource {
   const configFile = join(path, "config.json");
   if (!existsSync(configFile)) {
     throw new CheckpointError(`${path}: has no config.json; a Hugging Face model folder has one beside its weights`);
   }
   const files = weightFiles(path).map((file) => new SafetensorsFile(join(path, file)));
-  const isBare = !files.some((file) => file.names().some((name) => name.startsWith(DECODER_PREFIX)));
-  const owners = new Map<string, StoredTensor>();
+  const owners = new Map<string, SafetensorsFile>();
   for (const file of files) {
-    for (const storedName of file.names()) {
-      const name = isBare && !headNames.includes(storedName) ? `${DECODER_PREFIX}${storedName}` : storedName;
+    for (const name of file.names()) {
       const other = owners.get(name);
-      if (other) throw new CheckpointError(`${path}: "${name}" is in ${other.file.path} and in ${file.path}`);
-      owners.set(name, { file, storedName });
+      if (other) throw new CheckpointError(`${path}: "${name}" is in ${other.path} and in ${file.path}`);
+      owners.set(name, file);
     }
   }
-  const owner = (name: string): StoredTensor => {
+  const owner = (name: string): SafetensorsFile => {
     const stored = owners.get(name);
     if (!stored) throw new CheckpointError(`${path}: no tensor "${name}"`);
     return stored;
   };
-  const shape = (name: string): number[] => owner(name).file.shape(owner(name).storedName);
+  const shape = (name: string): number[] => owner(name).shape(name);
   const generationFile = join(path, "generation_config.json");
   const presentNames = companionNames.filter((name) => existsSync(join(path, name)));
   const largest = [...owners.keys()].reduce<string | undefined>((best, name) => {
@@ -100,10 +88,10 @@ function openFolder(path: string): CheckpointSource {
     config: readJsonObject(configFile),
     generationConfig: existsSync(generationFile) ? readJsonObject(generationFile) : {},
     companions: new Map(presentNames.map((name) => [name, readFileSync(join(path, name), "utf8")])),
-    dtype: largest === undefined ? undefined : owner(largest).file.dtype(owner(largest).storedName),
+    dtype: largest === undefined ? undefined : owner(largest).dtype(largest),
     names: () => [...owners.keys()],
     shape,
-    read: (name) => owner(name).file.read(owner(name).storedName),
+    read: (name) => owner(name).read(name),
     close: () => {}, // a mapping ends with the last tensor that looks into it
   };
 }

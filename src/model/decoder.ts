@@ -1,9 +1,9 @@
 import type { DType } from "../native/binding.ts";
-import { type AttentionContext, packedAttention } from "../nn/attention.ts";
+import { type AttentionContext, attentionTables, normalizeHeads, packedAttention } from "../nn/attention.ts";
 import { embedding } from "../nn/functional.ts";
 import { type LayerProduct, layerProduct, multiply, type Norm, normalize, type ProductExtras } from "../nn/layer-product.ts";
 import { type LeafSpec, ParameterBlock } from "../nn/parameter-block.ts";
-import { rotaryTables } from "../nn/rotary.ts";
+import { full } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type LayerRunner, plainRunner } from "./layer-runner.ts";
 import type { PackedRows } from "./packing.ts";
@@ -58,32 +58,48 @@ export class Decoder {
   }
 
   #packedAttention(rows: PackedRows, like: Tensor): AttentionContext {
-    const { positions, attention } = this.spec;
+    const { attention } = this.spec;
     const longest = Math.max(...rows.offsets.slice(1).map((end, i) => end - (rows.offsets[i] ?? 0)));
-    return packedAttention(rows.offsets, attention, positions.kind === "rotary" ? rotaryTables(positions, longest, like.dtype) : undefined);
+    return packedAttention(rows.offsets, attention, attentionTables(attention, longest, like.dtype));
   }
 
   #embed(tokens: Tensor, positions: Tensor): Tensor {
-    const block = this.embedding;
+    const block = this.embedding, { scale, norm, positions: learned } = this.spec.embedding;
     const projection = block.find("projection");
     let x = embedding(block.leaf("tokens"), tokens);
+    if (scale !== undefined) x = x.mul(full([1], scale, "float32").to(x.dtype));
     if (projection) x = multiply(x, projection);
-    if (this.spec.positions.kind === "learned") x = x.add(embedding(block.leaf("positions"), positions.add(this.spec.positions.offset)));
-    return x;
+    if (learned) x = x.add(embedding(block.leaf("positions"), positions.add(learned.offset)));
+    return norm ? normalize(x, this.#norm(block, "norm")) : x;
   }
 
   /** x [total, hidden] -> [total, hidden], or of the `only` tokens [n, hidden] */
   #layer(block: ParameterBlock, x: Tensor, product: LayerProduct, attend: (projected: Tensor) => Tensor, only?: Tensor): Tensor {
-    const { norm: { placement }, mlp } = this.spec;
-    const kept = (all: Tensor) => (only ? all.indexSelect(0, only) : all);
-    const attentionNorm = this.#norm(block, "attentionNorm"), mlpNorm = this.#norm(block, "mlpNorm");
-    const before = placement === "before";
-    const attended = attend(product(x, block, "queryKeyValue", before ? { norm: attentionNorm } : {}));
-    const summed = product(kept(attended), block, "attentionOutput", { residual: kept(x) });
-    const h = before ? summed : normalize(summed, attentionNorm);
-    const inner: ProductExtras = { norm: before ? mlpNorm : undefined, activation: mlp.activation, gated: mlp.kind === "gated" };
-    const transformed = product(product(h, block, mlp.kind === "gated" ? "gateUp" : "up", inner), block, "down", { residual: h });
-    return before ? transformed : normalize(transformed, mlpNorm);
+    const { norm: { placement }, residual, mlp } = this.spec;
+    const norm = (name: string) => this.#norm(block, name);
+    const before = placement === "after" ? undefined : norm("attentionNorm");
+    const attended = attend(this.#normHeads(block, product(x, block, "queryKeyValue", { norm: before })));
+    const [kept, input] = only ? [attended, x].map((all) => all.indexSelect(0, only)) as [Tensor, Tensor] : [attended, x];
+    /** residual + the product, normalised where the placement wants it. */
+    const add = (y: Tensor, matrix: string, sum: Tensor, name: string) => {
+      if (placement === "around") return normalize(product(y, block, matrix), norm(`${name}OutputNorm`)).add(sum);
+      const added = product(y, block, matrix, { residual: sum });
+      return placement === "after" ? normalize(added, norm(`${name}Norm`)) : added;
+    };
+    const h = add(kept, "attentionOutput", input, "attention");
+    const inner: ProductExtras = {
+      norm: residual === "parallel-one-norm" ? before : placement === "after" ? undefined : norm("mlpNorm"),
+      activation: mlp.activation, gated: mlp.kind === "gated",
+    };
+    const read = residual === "sequential" ? h : input;
+    return add(product(read, block, mlp.kind === "gated" ? "gateUp" : "up", inner), "down", h, "mlp");
+  }
+
+  #normHeads(block: ParameterBlock, projected: Tensor): Tensor {
+    const { attention } = this.spec, { headNorm } = attention;
+    if (!headNorm) return projected;
+    const [queryWeight, keyWeight] = [block.leaf("queryNorm"), block.leaf("keyNorm")];
+    return normalizeHeads(projected, attention, { ...headNorm, queryWeight, keyWeight });
   }
 
   /** A final norm without weights has no block. */
@@ -99,10 +115,10 @@ export class Decoder {
   }
 }
 
-function normLeaves(spec: DecoderSpec, name: string): LeafSpec[] {
-  if (!spec.norm.affine) return [];
-  const weight = { name, shape: [spec.hiddenSize] };
-  return spec.norm.kind === "layer" ? [weight, { name: `${name}Bias`, shape: [spec.hiddenSize] }] : [weight];
+function normLeaves({ norm, hiddenSize }: DecoderSpec, name: string): LeafSpec[] {
+  if (!norm.affine) return [];
+  const weight = { name, shape: [hiddenSize] };
+  return norm.kind === "layer" ? [weight, { name: `${name}Bias`, shape: [hiddenSize] }] : [weight];
 }
 
 function withBias(name: string, shape: readonly [number, number], bias: boolean): LeafSpec[] {
@@ -110,24 +126,31 @@ function withBias(name: string, shape: readonly [number, number], bias: boolean)
 }
 
 function embeddingLeaves(spec: DecoderSpec): LeafSpec[] {
-  const { hiddenSize, vocabSize, embedding, positions, maxPositions } = spec;
+  const { hiddenSize, vocabSize, embedding: { size, positions, norm }, maxPositions } = spec;
   return [
-    { name: "tokens", shape: [vocabSize, embedding.size] },
-    ...(positions.kind === "learned" ? [{ name: "positions", shape: [maxPositions + positions.offset, hiddenSize] }] : []),
-    ...(embedding.size !== hiddenSize ? [{ name: "projection", shape: [hiddenSize, embedding.size] }] : []),
+    { name: "tokens", shape: [vocabSize, size] },
+    ...(positions ? [{ name: "positions", shape: [maxPositions + positions.offset, hiddenSize] }] : []),
+    ...(size !== hiddenSize ? [{ name: "projection", shape: [hiddenSize, size] }] : []),
+    ...(norm ? normLeaves(spec, "norm") : []),
   ];
+}
+
+function normNames({ residual, norm }: DecoderSpec): string[] {
+  if (residual === "parallel-one-norm") return ["attentionNorm"];
+  return ["attentionNorm", ...(norm.placement === "around" ? ["attentionOutputNorm", "mlpNorm", "mlpOutputNorm"] : ["mlpNorm"])];
 }
 
 function layerLeaves(spec: DecoderSpec): LeafSpec[] {
   const { hiddenSize, attention, mlp } = spec;
-  const { numHeads, numKvHeads, headDim, inputBias, outputBias } = attention;
+  const { numHeads, numKvHeads, headDim, inputBias, outputBias, headNorm } = attention;
+  const headNormLeaf = (name: string, heads: number) => ({ name, shape: [headNorm?.perHead ? heads * headDim : headDim] });
   return [
     ...withBias("queryKeyValue", [(numHeads + 2 * numKvHeads) * headDim, hiddenSize], inputBias),
     ...withBias("attentionOutput", [hiddenSize, numHeads * headDim], outputBias),
     ...(mlp.kind === "gated" ? withBias("gateUp", [2 * mlp.size, hiddenSize], mlp.bias) : withBias("up", [mlp.size, hiddenSize], mlp.bias)),
     ...withBias("down", [hiddenSize, mlp.size], mlp.bias),
-    ...normLeaves(spec, "attentionNorm"),
-    ...normLeaves(spec, "mlpNorm"),
+    ...(headNorm ? [headNormLeaf("queryNorm", numHeads), headNormLeaf("keyNorm", numKvHeads)] : []),
+    ...normNames(spec).flatMap((name) => normLeaves(spec, name)),
   ];
 }
 

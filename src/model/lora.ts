@@ -6,6 +6,7 @@ import type { ParameterBlock } from "../nn/parameter-block.ts";
 import { gradEnabled, noGrad } from "../tensor/autograd.ts";
 import { Generator } from "../tensor/create.ts";
 import type { CheckpointEntry } from "./families/family.ts";
+import { leafShape, toCheckpoint } from "./layout.ts";
 
 /** How a model gets low-rank adapters (LoRA, arXiv:2106.09685). */
 export interface LoraOptions {
@@ -70,14 +71,14 @@ export class Lora {
 
   /** Gradients of the factors of every linear, while they train. */
   gradients(): readonly NamedFactors[] {
-    return noGrad(() => this.layers.flatMap((layer) => layer.linears.flatMap(({ module, matrix }) => {
-      const a = layer.parameters.gradientOf(`${matrix}A`), b = layer.parameters.gradientOf(`${matrix}B`);
-      return a && b ? [{ module, ...layer.cut(module, a, b) }] : [];
+    return noGrad(() => this.layers.flatMap((layer) => layer.linears.flatMap((linear) => {
+      const a = layer.parameters.gradientOf(`${linear.matrix}A`), b = layer.parameters.gradientOf(`${linear.matrix}B`);
+      return a && b ? [stored(linear, layer.cut(linear.module, a, b))] : [];
     })));
   }
   /** The factors of every linear. */
   factors(): readonly NamedFactors[] {
-    return noGrad(() => this.layers.flatMap((layer) => layer.linears.map(({ module }) => ({ module, ...layer.factorsOf(module) }))));
+    return noGrad(() => this.layers.flatMap((layer) => layer.linears.map((linear) => stored(linear, layer.factorsOf(linear.module)))));
   }
 
   /** What a forward multiplies with: the merged matrices, except in a training forward with dropout. */
@@ -95,6 +96,11 @@ export class Lora {
   }
 }
 
+/** Factors with the outputs in the checkpoint's order. */
+function stored({ module, order, rows }: AdaptedLinear, { a, b }: LoraFactors): NamedFactors {
+  return { module, a, b: toCheckpoint({ shape: [rows], ...(order ? { order } : {}) }, b) };
+}
+
 const ALL_LINEAR = "all-linear";
 
 interface Choice {
@@ -104,10 +110,12 @@ interface Choice {
 
 /** @throws {ConfigError} for a pattern that matches no linear */
 function chooseLinears(entries: readonly CheckpointEntry[], targets: string): Choice[] {
-  const all = entries.flatMap(({ name, shape: [rows = 0, width], block, leaf, row }): Choice[] =>
-    typeof block === "number" && width !== undefined
-      ? [{ layer: block, linear: { module: moduleOf(name), matrix: leaf, row, rows, width } }]
-      : []);
+  const all = entries.flatMap((entry): Choice[] => {
+    const { name, block, leaf, row, order, transposed } = entry, [rows = 0, width] = leafShape(entry);
+    if (typeof block !== "number" || width === undefined) return [];
+    const stored = { ...(order ? { order } : {}), ...(transposed ? { transposed } : {}) };
+    return [{ layer: block, linear: { module: moduleOf(name), matrix: leaf, row, rows, width, ...stored } }];
+  });
   if (targets.trim() === ALL_LINEAR) return all;
   const patterns = targets.split(",").map((pattern) => pattern.trim());
   const tests = patterns.map((pattern) => {

@@ -3,6 +3,7 @@ import { noGrad } from "../tensor/autograd.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
 import { type CheckpointEntry, SCORE_NAME } from "./families/family.ts";
+import { leafShape } from "./layout.ts";
 import { readPeftAdapter } from "./peft.ts";
 
 /**
@@ -18,7 +19,8 @@ export function mergedCheckpoint(
 ): CheckpointSource {
   if (adapter === undefined) return base;
   const { factors, saved } = readPeftAdapter(adapter);
-  const shapes = new Map(entries.map(({ name, shape }) => [name, shape]));
+  const shapes = new Map(entries.map((entry) => [entry.name, leafShape(entry)]));
+  const transposed = new Set(entries.flatMap((entry) => (entry.transposed ? [entry.name] : [])));
   for (const [module, { a, b }] of factors) {
     const found = [b.shape[0], a.shape[1]], expected = shapes.get(`${module}.weight`);
     if (expected?.join() === found.join()) continue;
@@ -37,7 +39,7 @@ export function mergedCheckpoint(
     const stored = factors.get(name.replace(/\.weight$/, ""));
     if (!stored) return saved.get(name) ?? base.read(name);
     const delta = stored.b.to("float32").mul(stored.scale).matmul(stored.a.to("float32"));
-    return base.read(name).to("float32").add(delta);
+    return base.read(name).to("float32").add(transposed.has(name) ? delta.transpose(0, 1) : delta);
   };
   return {
     ...base,

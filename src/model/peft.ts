@@ -34,7 +34,7 @@ export interface StoredAdapter {
 
 /** What of PEFT's settings changes the arithmetic in a way that tschat does not know, and must therefore be off. */
 const unsupported = [
-  "use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "layer_replication", "trainable_token_indices", "alora_invocation_tokens",
+  "use_dora", "lora_bias", "use_qalora", "layer_replication", "trainable_token_indices", "alora_invocation_tokens",
   "target_parameters", "megatron_config", "use_bdlora", "arrow_config", "velora_config", "monteclora_config", "kasa_config",
 ];
 /** Starts that leave the base model's weights as they are; others (PiSSA, OLoRA, CorDA, LoftQ) change them. */
@@ -147,13 +147,11 @@ export function writePeftAdapter(dir: string, lora: Lora, { baseModel, taskType,
     peft_type: "LORA", task_type: taskType, base_model_name_or_path: baseModel, inference_mode: true,
     r: rank, lora_alpha: alpha, lora_dropout: dropout, target_modules: modules, bias: "none",
     modules_to_save: saved.size === 0 ? null : [...saved.keys()].map((name) => name.split(".")[0]),
-    fan_in_fan_out: false, init_lora_weights: true, use_rslora: false, use_dora: false, rank_pattern: {}, alpha_pattern: {},
+    fan_in_fan_out: lora.linears.some(({ transposed }) => transposed), // GPT-2's Conv1D
+    init_lora_weights: true, use_rslora: false, use_dora: false, rank_pattern: {}, alpha_pattern: {},
   };
   writeFileSync(join(dir, CONFIG_FILE), `${JSON.stringify(config, null, 2)}\n`);
-  const factors = lora.layers.flatMap((layer) => layer.linears.flatMap(({ module }) => {
-    const { a, b } = layer.factorsOf(module);
-    return [[factorName(module, "A"), a], [factorName(module, "B"), b]] as const;
-  }));
+  const factors = lora.factors().flatMap(({ module, a, b }) => [[factorName(module, "A"), a], [factorName(module, "B"), b]] as const);
   const all = [...factors, ...[...saved].map(([name, tensor]) => [PREFIX + name, tensor] as const)];
   const toWrite = all.map(([name, tensor]) => ({ name, shape: tensor.shape, read: () => tensor.detach() }));
   writeSafetensors(join(dir, WEIGHTS_FILE), toWrite, "float32");

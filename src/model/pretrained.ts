@@ -12,9 +12,12 @@ import { tidy } from "../tensor/tidy.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
 import { Decoder, type ForwardOptions } from "./decoder.ts";
 import { resolveDtype } from "./dtype.ts";
+import { ConfigReader } from "./families/config-reader.ts";
 import type { CheckpointEntry, Family, ModelConfig } from "./families/family.ts";
 import { familyOf } from "./families/registry.ts";
+import { storedName } from "./family-names.ts";
 import { type LayerRunner, plainRunner } from "./layer-runner.ts";
+import { leafShape, toCheckpoint, toLeaf } from "./layout.ts";
 import { Lora, type LoraOptions, moduleOf } from "./lora.ts";
 import { factorName, writePeftAdapter } from "./peft.ts";
 import type { DecoderSpec } from "./spec.ts";
@@ -144,21 +147,21 @@ export abstract class PretrainedModel {
     for (const block of this.trainedBlocks) block.releaseGradient();
   }
 
-  /** Every parameter by its checkpoint name, in its own dtype; views of the flat buffers. */
+  /** Every parameter by its checkpoint name, in its own dtype; views of the flat buffers where the checkpoint lays a tensor out alike. */
   parameters(): Map<string, Tensor> {
-    const parameters = new Map(this.entries.map((entry) => [entry.name, this.#rowsOf(entry, this.blockOf(entry).flat)]));
+    const parameters = new Map(this.entries.map((entry) => [entry.name, this.#storedForm(entry, this.blockOf(entry).flat)]));
     for (const { module, a, b } of this.#lora?.factors() ?? []) {
       parameters.set(factorName(module, "A"), a).set(factorName(module, "B"), b);
     }
     return parameters;
   }
-  /** Gradient of every parameter that trains by its checkpoint name, float32; views of the flat gradients. */
+  /** Gradient of every parameter that trains by its checkpoint name, float32; views as `parameters` gives them. */
   gradients(): Map<string, Tensor> {
     const gradients = new Map<string, Tensor>();
     const add = (name: string, gradient: Tensor | undefined) => void (gradient && gradients.set(name, gradient));
     for (const entry of this.entries) {
       const gradient = this.blockOf(entry).gradientOf(entry.leaf);
-      add(entry.name, gradient && noGrad(() => gradient.slice(0, entry.row, entry.row + (entry.shape[0] ?? 1))));
+      add(entry.name, gradient && noGrad(() => toCheckpoint(entry, rowsOf(entry, gradient))));
     }
     for (const { module, a, b } of this.#lora?.gradients() ?? []) {
       gradients.set(factorName(module, "A"), a).set(factorName(module, "B"), b);
@@ -171,14 +174,19 @@ export abstract class PretrainedModel {
 
   /** The part of a flat buffer that a checkpoint's tensor fills. */
   #rowsOf(entry: CheckpointEntry, flat: Tensor): Tensor {
-    return noGrad(() => this.blockOf(entry).viewOf(flat, entry.leaf).slice(0, entry.row, entry.row + (entry.shape[0] ?? 1)));
+    return noGrad(() => rowsOf(entry, this.blockOf(entry).viewOf(flat, entry.leaf)));
   }
+
+  /** The same as the checkpoint has it. */
+  #storedForm(entry: CheckpointEntry, flat: Tensor): Tensor { return toCheckpoint(entry, this.#rowsOf(entry, flat)); }
 
   /** Copies the tensors of a checkpoint into the blocks; the source is kept, since the optimizer's master starts from its precision. */
   protected fill(source: CheckpointSource, entries: readonly CheckpointEntry[] = this.entries): void {
     this.#source = { checkpoint: source, entries };
     noGrad(() => {
-      for (const entry of entries) tidy(() => void this.#rowsOf(entry, this.blockOf(entry).flat).copy_(source.read(entry.name)));
+      for (const entry of entries) {
+        tidy(() => void this.#rowsOf(entry, this.blockOf(entry).flat).copy_(toLeaf(entry, source.read(entry.name))));
+      }
     });
   }
 
@@ -192,7 +200,8 @@ export abstract class PretrainedModel {
       const master = zeros([block.flat.size], "float32").copy_(block.flat);
       if (source && this.dtype !== "float32") {
         for (const entry of source.entries) {
-          if (this.blockOf(entry) === block) tidy(() => void this.#rowsOf(entry, master).copy_(source.checkpoint.read(entry.name)));
+          if (this.blockOf(entry) !== block) continue;
+          tidy(() => void this.#rowsOf(entry, master).copy_(toLeaf(entry, source.checkpoint.read(entry.name))));
         }
       }
       return master;
@@ -219,13 +228,13 @@ export abstract class PretrainedModel {
       const block = this.blockOf(entry);
       if (last?.block !== block) last = { block, flat: flatOf(block) };
       const base = this.#rowsOf(entry, last.flat), module = moduleOf(entry.name), { lora } = block;
-      return lora?.has(module) ? noGrad(() => base.to("float32").add(lora.delta(module))) : base;
+      return toCheckpoint(entry, lora?.has(module) ? noGrad(() => base.to("float32").add(lora.delta(module))) : base);
     };
     // Written aside and renamed: the checkpoint that `masterOf` reads may be this very file, and it is mapped.
     const weights = join(dir, "model.safetensors");
     writeSafetensors(
       `${weights}.part`,
-      this.entries.map((entry) => ({ name: entry.name, shape: entry.shape, read: () => rows(entry) })),
+      this.entries.map((entry) => ({ name: storedName(entry.name, this.family), shape: entry.shape, read: () => rows(entry) })),
       dtype,
     );
     renameSync(`${weights}.part`, weights);
@@ -237,7 +246,7 @@ export abstract class PretrainedModel {
     const saved = this.entries.filter((entry) => this.newBlocks.includes(this.blockOf(entry)));
     writePeftAdapter(dir, this.#lora, {
       baseModel: this.path, taskType: this.taskType,
-      saved: new Map(saved.map((entry) => [entry.name, this.#rowsOf(entry, this.blockOf(entry).flat)])),
+      saved: new Map(saved.map((entry) => [entry.name, this.#storedForm(entry, this.blockOf(entry).flat)])),
     });
   }
 }
@@ -277,6 +286,11 @@ export function checkLengths(model: PretrainedModel, rows: readonly (readonly nu
   }
 }
 
+/** The part of a leaf that a checkpoint's tensor fills. */
+function rowsOf(entry: CheckpointEntry, leaf: Tensor): Tensor {
+  return leaf.slice(0, entry.row, entry.row + (leafShape(entry)[0] ?? 1));
+}
+
 /** The decoder's block that an entry names. */
 export function decoderBlock(model: PretrainedModel, block: CheckpointEntry["block"]): ParameterBlock {
   const { embedding, layers, final } = model.decoder;
@@ -290,7 +304,18 @@ export function partsOf(source: CheckpointSource, options: LoadOptions): ModelPa
   const family = familyOf(source.config, source.path);
   const dtype = resolveDtype(options);
   return {
-    family, spec: family.spec(source.config), config: source.config, generationConfig: source.generationConfig,
+    family, spec: specOf(family, source.config), config: source.config, generationConfig: source.generationConfig,
     companions: source.companions, dtype, savedDtype: source.dtype ?? dtype, path: source.path,
   };
+}
+
+/**
+ * What a configuration describes.
+ *
+ * @throws {ConfigError} for a value out of range, and for an option that the family does not know
+ */
+export function specOf(family: Family, config: ModelConfig): DecoderSpec {
+  const read = new ConfigReader(config), spec = family.spec(read);
+  read.refuseUnknown(family.className);
+  return spec;
 }

@@ -5,7 +5,8 @@ import { noGrad } from "../tensor/autograd.ts";
 import { Generator, indices, randn } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { openCheckpoint } from "./checkpoint-source.ts";
-import { type CheckpointEntry, HEAD_NAME, type ModelConfig, SCORE_NAME } from "./families/family.ts";
+import { type CheckpointEntry, type ModelConfig, SCORE_NAME } from "./families/family.ts";
+import { isHead, withFamilyNames } from "./family-names.ts";
 import { mergedCheckpoint } from "./merged-checkpoint.ts";
 import { type AttentionMask, packRows, type TokenBatch, unpad } from "./packing.ts";
 import { checkLengths, checkTensors, decoderBlock, type LoadOptions, type ModelParts, PretrainedModel, partsOf } from "./pretrained.ts";
@@ -37,7 +38,7 @@ export class RewardModel extends PretrainedModel {
   static async load(path: string, options: LoadOptions = {}): Promise<RewardModel> {
     const base = await openCheckpoint(path);
     const model = new RewardModel(partsOf(base, options), scaleOf(base.config, path));
-    const source = mergedCheckpoint(base, options.adapter, model.entries);
+    const source = mergedCheckpoint(withFamilyNames(base, model.family), options.adapter, model.entries);
     if (!source.names().includes(SCORE_NAME)) {
       throw new CheckpointError(
         `${path}: has no "${SCORE_NAME}": it is no reward model; train one with "tschat reward", or start one from a language model`,
@@ -45,7 +46,7 @@ export class RewardModel extends PretrainedModel {
     }
     // An adapter with a score of its own may stand on a language model, as it was trained.
     const mayHaveHead = !base.names().includes(SCORE_NAME);
-    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (mayHaveHead && name === HEAD_NAME));
+    checkTensors(source, model.entries, (name) => model.family.isComputed?.(name) === true || (mayHaveHead && isHead(name)));
     model.fill(source);
     return model;
   }
@@ -58,8 +59,9 @@ export class RewardModel extends PretrainedModel {
     const base = await openCheckpoint(path);
     const model = new RewardModel(partsOf(base, options));
     const decoderEntries = model.entries.filter((entry) => entry.name !== SCORE_NAME);
-    const source = mergedCheckpoint(base, options.adapter, decoderEntries);
-    checkTensors(source, decoderEntries, (name) => model.family.isComputed?.(name) === true || [HEAD_NAME, SCORE_NAME].includes(name));
+    const source = mergedCheckpoint(withFamilyNames(base, model.family), options.adapter, decoderEntries);
+    const mayIgnore = (name: string) => model.family.isComputed?.(name) === true || isHead(name) || name === SCORE_NAME;
+    checkTensors(source, decoderEntries, mayIgnore);
     model.fill(source, decoderEntries);
     const { head } = options, width = model.spec.embedding.size;
     if (head !== "zero") {

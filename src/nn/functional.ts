@@ -3,7 +3,7 @@ import { operator } from "../tensor/operator.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy, untracked } from "../tensor/tidy.ts";
 
-const op = { linear: operator("linear"), embedding: operator("embedding"), indexCopy: operator("index_copy") };
+const op = { linear: operator("linear"), embedding: operator("embedding"), indexCopy: operator("index_copy"), tanh: operator("tanh") };
 
 /** x @ weight^T + bias: [..., in] -> [..., out], weight [out, in], bias [out]. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
@@ -25,6 +25,11 @@ export function embedding(table: Tensor, index: Tensor): Tensor {
   });
   if (!rows) throw new Error("internal: a segment with one output gave none");
   return rows;
+}
+
+/** cap * tanh(x / cap) (arXiv:2408.00118). */
+export function softcap(x: Tensor, cap: number): Tensor {
+  return new Tensor(op.tanh(x.div(cap).handle)).mul(cap);
 }
 
 /** The nonlinearities that decoders use. "gelu" is exact, "gelu-tanh" its tanh approximation. */

@@ -7,12 +7,16 @@ import type { ParameterBlock } from "./parameter-block.ts";
 
 const op = { layerProduct: operator("tschat::layer_product"), normRows: operator("tschat::norm_rows"), round: operator("round") };
 
-const normCode = { none: 0, rms: 1, layer: 2 };
+/** What the operators call the norms. */
+export const normCode = { none: 0, rms: 1, layer: 2, "rms-plus-one": 3 };
 const activationCode = { none: 0, silu: 1, gelu: 2, "gelu-tanh": 3, relu: 4 };
+
+/** "rms-plus-one" multiplies with weight + 1: Gemma stores what its weights differ from 1 by. */
+export type NormKind = "rms" | "layer" | "rms-plus-one";
 
 /** A norm over the last dimension and its weights. */
 export interface Norm {
-  kind: "rms" | "layer";
+  kind: NormKind;
   weight: Tensor | undefined;
   bias: Tensor | undefined;
   eps: number;
@@ -37,15 +41,15 @@ export type LayerProduct = (x: Tensor, block: ParameterBlock, matrix: string, ex
 
 /**
  * x normalised over the last dimension, in float32 inside: (x - mean) / sqrt(variance + eps) * weight + bias (arXiv:1607.06450, eq. 4), or
- * x / sqrt(mean(x^2) + eps) * weight (arXiv:1910.07467, eq. 4).
+ * x / sqrt(mean(x^2) + eps) * weight (arXiv:1910.07467, eq. 4), or times (weight + 1).
  */
 export function normalize(x: Tensor, { kind, weight, bias, eps }: Norm): Tensor {
   return new Tensor(op.normRows(x.handle, normCode[kind], weight?.handle ?? null, bias?.handle ?? null, eps));
 }
 
-/** x @ weight^T, [rows, in] and [out, in] -> [rows, out], as `LayerProduct` computes it. */
-export function multiply(x: Tensor, weight: Tensor): Tensor {
-  return new Tensor(op.layerProduct(x.handle, weight.handle));
+/** x @ weight^T + bias, [rows, in], [out, in] and [out] -> [rows, out], as `LayerProduct` computes it. */
+export function multiply(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  return new Tensor(op.layerProduct(x.handle, weight.handle, bias?.handle ?? null));
 }
 
 /** A matrix [out, in] in int8 with a factor for each row: value = int8 * scale. */

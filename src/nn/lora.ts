@@ -14,6 +14,9 @@ export interface AdaptedLinear {
   readonly rows: number;
   /** Columns. */
   readonly width: number;
+  /** How its rows and columns lie in the checkpoint, see `CheckpointEntry`. */
+  readonly order?: readonly number[];
+  readonly transposed?: boolean;
 }
 
 /** The two factors of an adapter. */

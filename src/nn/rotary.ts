@@ -13,7 +13,9 @@ export type RotaryScaling =
   | {
       kind: "yarn"; factor: number; betaFast: number; betaSlow: number; originalMaxPositions: number; attentionFactor: number;
       truncate: boolean;
-    };
+    }
+  /** LongRoPE (arXiv:2402.13753): every pair of dimensions has a factor of its own, and cos and sin are scaled by `attentionFactor`. */
+  | { kind: "longrope"; factors: readonly number[]; attentionFactor: number };
 
 /** Rotary position embedding (arXiv:2104.09864) over the first `dims` of each head, halves rotated against each other. */
 export interface RotarySpec {
@@ -55,6 +57,7 @@ export function rotaryFrequencies({ dims, theta, scaling }: RotarySpec): number[
         return (f / factor) * ramp + f * (1 - ramp);
       });
     }
+    case "longrope": return plain.map((f, i) => f / (scaling.factors[i] ?? 1));
   }
 }
 
@@ -62,7 +65,7 @@ export function rotaryFrequencies({ dims, theta, scaling }: RotarySpec): number[
 export function rotaryTables(spec: RotarySpec, numPositions: number, dtype: DType): RotaryTables {
   const frequencies = fromNumbers(rotaryFrequencies(spec), [spec.dims / 2], "float32");
   const angles = arange(0, numPositions).to("float32").unsqueeze(1).mul(frequencies); // [numPositions, dims / 2]
-  const scale = spec.scaling.kind === "yarn" ? spec.scaling.attentionFactor : 1;
+  const scale = "attentionFactor" in spec.scaling ? spec.scaling.attentionFactor : 1;
   const cos = angles.cos().mul(scale), sin = angles.sin().mul(scale);
   return { cos: cat([cos, cos], 1).to(dtype), signedSin: cat([sin.neg(), sin], 1).to(dtype) };
 }

@@ -1,9 +1,10 @@
 """Makes tests/fixtures/adapters: adapters by PEFT on the models of tests/fixtures/goldens, and what PEFT computes with them.
 
-    python tests/external/peft_goldens.py
+    python tests/external/peft_goldens.py [name...]
 
 Needs torch, transformers and peft; run once, in the repository's root. The tests read the files only.
 """
+import sys
 from pathlib import Path
 
 import torch
@@ -18,10 +19,14 @@ CASES = {
         r=4, lora_alpha=8, target_modules=["k_proj", "gate_proj", "up_proj"], use_rslora=True,
         rank_pattern={"layers.1.mlp.gate_proj": 2}, alpha_pattern={"up_proj": 3})),
     "opt-all": ("tiny-opt", dict(r=2, lora_alpha=16, target_modules="all-linear")),
+    # Matrices stored [in, out], and projections of all heads in one matrix, heads in turn.
+    "gpt2-all": ("tiny-gpt2", dict(r=2, lora_alpha=4, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True)),
+    "gpt-neox-all": ("tiny-gpt-neox", dict(r=2, lora_alpha=4, target_modules="all-linear")),
 }
 
 torch.set_num_threads(1)
-for name, (base, options) in CASES.items():
+for name in sys.argv[1:] or CASES:
+    base, options = CASES[name]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(FIXTURES / "goldens" / base, dtype=torch.float32, attn_implementation="eager")
     model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
@@ -29,7 +34,7 @@ for name, (base, options) in CASES.items():
         for key, parameter in model.named_parameters():
             if "lora_B" in key:
                 parameter.normal_(0, 0.1)
-    ids = torch.randint(3, 512, (2, 8))
+    ids = torch.randint(3, model.config.vocab_size, (2, 8))
     out = model(input_ids=ids, labels=ids)
     out.loss.backward()
     folder = FIXTURES / "adapters" / name

@@ -98,7 +98,7 @@ describe("tschat::layer_product", () => {
       "residual: expected 8 contiguous elements of Float, got BFloat16[2, 4]"],
     ["norm weights that do not lie together", { x, weight, norm: "rms" as const, normWeight: zeros([8, 2]).select(1, 0) },
       "norm weight: expected 8 contiguous elements of Float, got Float[8]"],
-    ["an unknown norm", { x, weight, norm: "other" as "rms" }, "norm: expected 0 (none), 1 (rms) or 2 (layer), got -1"],
+    ["an unknown norm", { x, weight, norm: "other" as "rms" }, "norm: expected 0 (none), 1 (rms), 2 (layer) or 3 (rms-plus-one), got -1"],
     ["an unknown activation", { x, weight, activation: "other" as "relu" },
       "activation: expected 0 (none), 1 (silu), 2 (gelu), 3 (gelu-tanh) or 4 (relu), got -1"],
   ])("refuses %s", (_, product, message) => {

@@ -38,7 +38,9 @@ export function drawPacked({ lengths, factor = 1, ...sizes }: Packed): Drawn {
 
 /** The kernel's result, and libtorch's in the dtype of what they are given. */
 export const attend = ({ offsets, shape, rotary }: Drawn, projected: Tensor): Tensor =>
-  packedAttention(offsets, shape, rotary).attend(0, projected);
+  packedAttention(offsets, shape, [{
+    cos: rotary?.cos, signedSin: rotary?.signedSin, slopes: undefined, scores: [shape.headDim ** -0.5, 0, 0, null],
+  }]).attend(0, projected);
 export const attendPlainly = ({ offsets, shape, rotary }: Drawn, projected: Tensor): Tensor =>
   plainPackedAttention(offsets, shape, rotary && {
     cos: rotary.cos.to(projected.dtype), signedSin: rotary.signedSin.to(projected.dtype),

@@ -92,7 +92,7 @@ describeKernels("rows", () => {
 describe("what the operators refuse", () => {
   const x = random([2, 8], 1, "float32");
   test.each([
-    ["an unknown norm", () => norm(x, "other" as "rms"), "norm: expected 0 (none), 1 (rms) or 2 (layer), got -1"],
+    ["an unknown norm", () => norm(x, "other" as "rms"), "norm: expected 0 (none), 1 (rms), 2 (layer) or 3 (rms-plus-one), got -1"],
     ["norm weights of another size", () => norm(x, "rms", zeros([7])),
       "norm weight: expected 8 contiguous elements of Float, got Float[7]"],
     ["a norm bias of another type", () => norm(x, "layer", zeros([8]), zeros([8], "bfloat16")),

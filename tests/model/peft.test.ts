@@ -6,14 +6,15 @@ import { CausalLM } from "../../src/model/causal-lm.ts";
 import { readPeftAdapter } from "../../src/model/peft.ts";
 import { RewardModel } from "../../src/model/reward-model.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
-import { fromNumbers } from "../../src/tensor/create.ts";
+import { fromNumbers, indices } from "../../src/tensor/create.ts";
 import { assertClose } from "../assert-close.ts";
 import { failure, rejection } from "../failure.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
 import { type PlainTensor, readTensors, writeTensors } from "./safetensors-file.ts";
 
 const fixture = (name: string) => fileURLToPath(new URL(join("../fixtures", name), import.meta.url));
-const adapters: [string, string][] = [["llama-some", "tiny-llama"], ["llama-patterns", "tiny-llama"], ["opt-all", "tiny-opt"]];
+const adapters: [string, string][] = [["llama-some", "tiny-llama"], ["llama-patterns", "tiny-llama"], ["opt-all", "tiny-opt"],
+  ["gpt2-all", "tiny-gpt2"], ["gpt-neox-all", "tiny-gpt-neox"]];
 
 describe.each(adapters)("the adapter %s that PEFT made", (name, base) => {
   const adapter = fixture(`adapters/${name}`), path = fixture(`goldens/${base}`);
@@ -37,11 +38,13 @@ describe.each(adapters)("the adapter %s that PEFT made", (name, base) => {
     const lora = model.addLora({ rank, alpha, targets });
     const stored = readTensors(join(adapter, "adapter_model.safetensors"));
     noGrad(() => {
-      for (const layer of lora.layers) for (const { module } of layer.linears) {
+      for (const layer of lora.layers) for (const { module, order } of layer.linears) {
         const { a, b } = layer.factorsOf(module);
-        for (const [factor, tensor] of [["A", a], ["B", b]] as const) {
-          tensor.copy_(fromNumbers(stored.get(`base_model.model.${module}.lora_${factor}.weight`)?.data ?? [], tensor.shape, "float32"));
-        }
+        const read = (factor: "A" | "B", shape: readonly number[]) =>
+          fromNumbers(stored.get(`base_model.model.${module}.lora_${factor}.weight`)?.data ?? [], shape, "float32");
+        a.copy_(read("A", a.shape));
+        const rows = read("B", b.shape);
+        b.copy_(order ? rows.indexSelect(0, indices(order)) : rows);
       }
     });
     lora.merge();
@@ -80,7 +83,6 @@ describe("an adapter that tschat does not compute is refused by name:", () => {
     [{ peft_type: "LOHA" }, '"peft_type" is "LOHA", which tschat does not support; expected "LORA"'],
     [{ bias: "lora_only" }, '"bias" is "lora_only", which tschat does not support; expected "none"'],
     [{ use_dora: true }, '"use_dora" is true, which tschat does not support; expected it to be off'],
-    [{ fan_in_fan_out: true }, '"fan_in_fan_out" is true, which tschat does not support; expected it to be off'],
     [{ layer_replication: [[0, 2]] }, '"layer_replication" is [[0,2]], which tschat does not support; expected it to be off'],
     [{ init_lora_weights: "pissa" },
       '"init_lora_weights" is "pissa", which tschat does not support; expected a start that keeps the base model'],

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { packedAttention } from "../../src/nn/attention.ts";
+import { attentionTables, packedAttention } from "../../src/nn/attention.ts";
 import { type RotarySpec, rotaryTables } from "../../src/nn/rotary.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { fromData, tensor, zeros } from "../../src/tensor/create.ts";
@@ -129,10 +129,13 @@ test("a result without gradient has the bits of one with it, and no history", ()
   for (const x of plain) expect(x.bytes()).toEqual(y.bytes());
 });
 
-test("scores are divided by the root of the head size", () => {
-  // Scores 0 and 2 * 2 / sqrt(4) = 2 of the second token, values 0 and 1: e^2 / (1 + e^2)
+test("scores are multiplied with the scale of the layer", () => {
+  // Scores 0 and 2 * 2 * 0.5 = 2 of the second token, values 0 and 1: e^2 / (1 + e^2)
   const projected = tensor([[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [2, 0, 0, 0, 2, 0, 0, 0, 1, 1, 1, 1]]);
-  const y = packedAttention([0, 2], { numHeads: 1, numKvHeads: 1, headDim: 4 }, undefined).attend(0, projected);
+  const heads = { numHeads: 1, numKvHeads: 1, headDim: 4 };
+  const layer = (scale: number) => ({ scale, softcap: 0, window: 0, rotary: undefined });
+  const tables = attentionTables({ ...heads, layers: [layer(1), layer(0.5)] }, 2, "float32");
+  const y = packedAttention([0, 2], heads, tables).attend(1, projected);
   assertClose(y, [[0, 0, 0, 0], new Array<number>(4).fill(Math.E ** 2 / (1 + Math.E ** 2))], { atol: 1e-6 });
 });
 

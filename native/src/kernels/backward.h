@@ -28,6 +28,7 @@ static void normBackward(const NormBackwardArgs& args, int64_t from, int64_t to,
   const int64_t width = args.width;
   const bool hasMean = args.kind == Norm::kLayer;
   const T* weight = static_cast<const T*>(args.weight);
+  const Vec one = set(weightOffset(args.kind));
   for (int64_t i = from; i < to; i++) {
     const T *x = static_cast<const T*>(args.x) + i * width, *dy = static_cast<const T*>(args.dy) + i * width;
     T* dx = static_cast<T*>(args.dx) + i * width;
@@ -35,7 +36,7 @@ static void normBackward(const NormBackwardArgs& args, int64_t from, int64_t to,
     const Vec center = set(moments.mean), factor = set(moments.factor);
     const auto gradient = [&](int64_t k) { // of the normalised row
       const Vec d = loadUpTo(dy, k, width);
-      return weight ? d * loadUpTo(weight, k, width) : d;
+      return weight ? d * (loadUpTo(weight, k, width) + one) : d;
     };
     Vec sums = zero(), products = zero();
     for (int64_t k = 0; k < width; k += 16) {

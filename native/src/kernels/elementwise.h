@@ -29,6 +29,9 @@ static inline Moments momentsOf(const T* x, int64_t width, Norm kind, float eps)
   return {mean, 1.0f / sqrtf(squares / width + eps)};
 }
 
+/** What is added to a norm's weights. */
+static inline float weightOffset(Norm kind) { return kind == Norm::kRmsPlusOne ? 1.0f : 0.0f; }
+
 /** x normalised in float32 and rounded once, as libtorch's norms do. */
 template <typename T>
 static void normRow(const NormArgs& args, const T* x, T* y) {
@@ -36,12 +39,13 @@ static void normRow(const NormArgs& args, const T* x, T* y) {
   const Moments moments = momentsOf(x, width, args.kind, args.eps);
   const Vec center = set(moments.mean), factor = set(moments.factor);
   const T *weight = static_cast<const T*>(args.weight), *bias = static_cast<const T*>(args.bias);
+  const Vec one = set(weightOffset(args.kind));
   const auto apply = [&](Vec a, Vec w, Vec b) { return fma((a - center) * factor, w, b); };
   int64_t k = 0;
   for (; k + 16 <= width; k += 16)
-    store(y + k, apply(load(x + k), weight ? load(weight + k) : set(1.0f), bias ? load(bias + k) : zero()));
+    store(y + k, apply(load(x + k), weight ? load(weight + k) + one : set(1.0f), bias ? load(bias + k) : zero()));
   if (const int64_t rest = width - k; rest > 0) {
-    const Vec w = weight ? loadFirst(weight + k, rest) : set(1.0f), b = bias ? loadFirst(bias + k, rest) : zero();
+    const Vec w = weight ? loadFirst(weight + k, rest) + one : set(1.0f), b = bias ? loadFirst(bias + k, rest) : zero();
     storeFirst(y + k, apply(loadFirst(x + k, rest), w, b), rest);
   }
 }

@@ -6,7 +6,8 @@
 
 namespace tschat {
 
-enum class Norm : int64_t { kNone, kRms, kLayer };
+/** kRmsPlusOne multiplies with weight + 1, summed in float32: Gemma stores what its weights differ from 1 by. */
+enum class Norm : int64_t { kNone, kRms, kLayer, kRmsPlusOne };
 enum class Activation : int64_t { kNone, kSilu, kGelu, kGeluTanh, kRelu };
 
 /** Outputs that one task of `linear` makes. */

@@ -11,6 +11,8 @@ using MaybeTensor = std::optional<at::Tensor>;
 
 /** The kernels for x's element type. */
 const Kernels& kernelsFor(const at::Tensor& x);
+/** Null for none; else the data of a contiguous tensor of x's type with `size` elements. */
+const void* dataOf(const MaybeTensor& tensor, const at::Tensor& x, int64_t size, const char* what);
 /** 0 none, 1 silu, 2 gelu, 3 gelu-tanh, 4 relu. */
 Activation activationOf(int64_t code);
 

@@ -16,8 +16,7 @@ const Kernels& kernelsFor(const at::Tensor& x) {
   return x.scalar_type() == at::kFloat ? kernels().float32 : kernels().bfloat16;
 }
 
-/** Null for none; else the data of a contiguous tensor of x's type with `size` elements. */
-static const void* dataOf(const MaybeTensor& tensor, const at::Tensor& x, int64_t size, const char* what) {
+const void* dataOf(const MaybeTensor& tensor, const at::Tensor& x, int64_t size, const char* what) {
   if (!tensor) return nullptr;
   TORCH_CHECK(tensor->scalar_type() == x.scalar_type() && tensor->is_contiguous() && tensor->numel() == size, what, ": expected ", size,
               " contiguous elements of ", x.scalar_type(), ", got ", tensor->scalar_type(), tensor->sizes());
@@ -25,7 +24,7 @@ static const void* dataOf(const MaybeTensor& tensor, const at::Tensor& x, int64_
 }
 
 static NormArgs normArgs(const at::Tensor& x, int64_t kind, const MaybeTensor& weight, const MaybeTensor& bias, double eps) {
-  TORCH_CHECK(kind >= 0 && kind <= 2, "norm: expected 0 (none), 1 (rms) or 2 (layer), got ", kind);
+  TORCH_CHECK(kind >= 0 && kind <= 3, "norm: expected 0 (none), 1 (rms), 2 (layer) or 3 (rms-plus-one), got ", kind);
   const int64_t width = x.size(-1);
   TORCH_CHECK(width > 0, "expected rows of at least one element, got ", x.sizes());
   return {x.const_data_ptr(), dataOf(weight, x, width, "norm weight"), dataOf(bias, x, width, "norm bias"), nullptr, width,
@@ -38,7 +37,7 @@ Activation activationOf(int64_t code) {
 }
 
 at::Tensor normRows(const at::Tensor& input, int64_t kind, const MaybeTensor& weight, const MaybeTensor& bias, double eps) {
-  TORCH_CHECK(kind != 0, "norm: expected 1 (rms) or 2 (layer), got 0");
+  TORCH_CHECK(kind != 0, "norm: expected 1 (rms), 2 (layer) or 3 (rms-plus-one), got 0");
   const at::Tensor x = input.contiguous();
   at::Tensor y = at::empty_like(x);
   const Kernels& kernel = kernelsFor(x);
