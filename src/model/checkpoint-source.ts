@@ -122,9 +122,12 @@ function weightFiles(path: string): string[] {
 
 function openGgufSource(path: string): CheckpointSource {
   const gguf = openGguf(path);
-  const { tokenizerJson, config, chatTemplate } = gguf.tokenizer;
-  const companions = new Map([["tokenizer.json", tokenizerJson], ["tokenizer_config.json", JSON.stringify(config, null, 2)]]);
-  if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);
+  const companions = new Map<string, string>();
+  if (gguf.tokenizer !== undefined) {
+    const { tokenizerJson, config, chatTemplate } = gguf.tokenizer;
+    companions.set("tokenizer.json", tokenizerJson).set("tokenizer_config.json", JSON.stringify(config, null, 2));
+    if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);
+  }
   return {
     path,
     config: gguf.config,

@@ -27,7 +27,9 @@ export async function readGgufTokenizer(path: string): Promise<TokenizerParts> {
  */
 export function ggufTokenizerParts(metadata: Readonly<Record<string, unknown>>, source: string): TokenizerParts {
   const model = metadata["tokenizer.ggml.model"];
-  if (model === undefined) throw new CheckpointError(`${source}: the file has no tokenizer: tokenizer.ggml.model is missing`);
+  if (model === undefined || model === "none") {
+    throw new CheckpointError(`${source}: the file has no tokenizer: tokenizer.ggml.model is ${model === undefined ? "missing" : '"none"'}`);
+  }
   const tokens = stringList(metadata, "tokenizer.ggml.tokens", source);
   if (model === "gpt2") return byteLevelParts(metadata, tokens, source);
   if (model === "llama") return sentencePieceParts(metadata, tokens, source);

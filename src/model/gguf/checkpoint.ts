@@ -21,11 +21,11 @@ export interface GgufCheckpoint {
   /** Dtype of the largest tensor; undefined where that is quantised. */
   readonly dtype: DType | undefined;
   /**
-   * Made on first use, so that a file with an unknown tokenizer still gives its weights.
+   * Undefined where the file has none. Made on first use, so that a file with an unknown tokenizer still gives its weights.
    *
    * @throws as `ggufTokenizerParts`
    */
-  readonly tokenizer: TokenizerParts;
+  readonly tokenizer: TokenizerParts | undefined;
   /** Tensor names as in the Hugging Face checkpoint: `model.layers.0.self_attn.q_proj.weight`, ... */
   names(): string[];
   /** Sizes in Hugging Face's order, `[out, in]` for a matrix. @throws {CheckpointError} for an unknown name */
@@ -73,13 +73,14 @@ export function openGguf(path: string): GgufCheckpoint {
     throw new CheckpointError(`${path}: tensor "${name}" is missing`);
   };
   const change = (name: string) => architecture.change?.(name, config);
+  const hasTokenizer = ![undefined, "none"].includes(header.metadata["tokenizer.ggml.model"] as string | undefined);
   let tokenizer: TokenizerParts | undefined;
   return {
     config,
     generationConfig: tokenIds(header.metadata),
     dtype: largest([...tensors.values()])?.format.dtype,
     get tokenizer() {
-      tokenizer ??= ggufTokenizerParts(header.metadata, path);
+      if (hasTokenizer) tokenizer ??= ggufTokenizerParts(header.metadata, path);
       return tokenizer;
     },
     names: () => [...tensors.keys()],
