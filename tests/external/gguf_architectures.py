@@ -33,6 +33,7 @@ MODELS = {
     "mistral": dict(GROUPED, model_type="mistral", head_dim=8, sliding_window=None, tie_word_embeddings=False),
     "qwen2": dict(GROUPED, model_type="qwen2", rope_theta=1000000.0, tie_word_embeddings=True),
     "qwen3": dict(GROUPED, model_type="qwen3", head_dim=8, tie_word_embeddings=False),
+    "gemma": dict(GROUPED, model_type="gemma", head_dim=8),
     "gemma2": dict(GROUPED, model_type="gemma2", head_dim=8, query_pre_attn_scalar=8, sliding_window=8),
     "gemma3": dict(GROUPED, model_type="gemma3_text", head_dim=8, query_pre_attn_scalar=8, sliding_window=8, num_hidden_layers=7),
     "phi3": dict(GROUPED, model_type="phi3", max_position_embeddings=128, original_max_position_embeddings=64,

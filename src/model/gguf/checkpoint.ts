@@ -133,11 +133,11 @@ function valuesOf(mapped: Tensor, { format, offset, elements, shape }: GgufTenso
     // A view of wider elements must start at a multiple of their size; an alignment of the file's own may not be one.
     return (offset % format.blockBytes === 0 ? bytes : bytes.clone()).viewAs(format.dtype).reshape(shape);
   }
+  const values = new Float32Array(Math.min(CHUNK, elements));
   const dequantised = (from: number, count: number): Tensor => {
-    const start = offset + bytesOf(from), values = new Float32Array(count);
-    const bytes = mapped.slice(0, start, start + bytesOf(count)).bytes();
+    const start = offset + bytesOf(from), bytes = mapped.slice(0, start, start + bytesOf(count)).bytes();
     format.dequantize(new DataView(bytes.buffer), count / format.blockSize, values);
-    return fromData(values, [count], "float32");
+    return fromData(values.subarray(0, count), [count], "float32");
   };
   if (elements <= CHUNK) return dequantised(0, elements).reshape(shape);
   const all = empty([elements]);

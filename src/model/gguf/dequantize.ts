@@ -27,6 +27,9 @@ interface QuantisedFormat {
 /** Elements of a block of the older formats. */
 const BLOCK = 32;
 
+/** What can be added without changing anything: 0 would turn -0 into 0. */
+const NO_MINIMUM = -0;
+
 /**
  * The readable formats by GGML's type number. Values equal those of llama.cpp's `gguf` package bit for bit: scale
  * times integer is exact in double precision, so that writing to float32 is the only rounding.
@@ -71,7 +74,7 @@ function nibbles(layout: { bytes: number; hasMinimum: boolean; hasFifthBit: bool
   return (data, blocks, out) => {
     for (let block = 0; block < blocks; block++) {
       const start = block * layout.bytes, to = block * BLOCK;
-      const scale = halfAt(data, start), minimum = hasMinimum ? halfAt(data, start + 2) : 0;
+      const scale = halfAt(data, start), minimum = hasMinimum ? halfAt(data, start + 2) : NO_MINIMUM;
       const high = hasFifthBit ? data.getUint32(start + highAt, true) : 0;
       for (let i = 0; i < BLOCK / 2; i++) {
         const pair = data.getUint8(start + nibblesAt + i);

@@ -3,6 +3,7 @@ import type { ModelConfig } from "../../families/family.ts";
 import { configNumber, configValue, type GgufArchitecture, type GgufFacts } from "../architecture.ts";
 import { float32, type GgufValue } from "../metadata.ts";
 import { plainScaling, ropeMetadata } from "../rope.ts";
+import type { ValueChange } from "../value-change.ts";
 import { headDimIn, headDimOf, keyValueHeads, keyValueMetadata, LLAMA_COUNTS, LLAMA_LAYER_TENSORS, LLAMA_TENSORS } from "./llama.ts";
 
 const LAYER_TENSORS = {
@@ -11,6 +12,26 @@ const LAYER_TENSORS = {
 };
 
 const SOFTCAPS = { attn_logit_softcapping: "attn_logit_softcapping", final_logit_softcapping: "final_logit_softcapping" };
+
+/** Gemma 1: Llama with wider heads, another activation, and norms that multiply by 1 + weight. */
+export const gemma: GgufArchitecture = {
+  name: "gemma", modelTypes: ["gemma"], className: "GemmaForCausalLM",
+  counts: LLAMA_COUNTS,
+  fractions: { "attention.layer_norm_rms_epsilon": "rms_norm_eps" },
+  // Old configurations say "gelu" in "hidden_act" and mean the tanh form.
+  fixed: { hidden_activation: ["gelu_pytorch_tanh"], attention_bias: [false] },
+  tensors: LLAMA_TENSORS, layerPrefix: "model.layers", layerTensors: LLAMA_LAYER_TENSORS,
+  config: (facts) => ({
+    num_key_value_heads: keyValueHeads(facts), head_dim: headDimIn(facts), rope_theta: facts.metadata.optional("rope.freq_base") ?? 10000,
+  }),
+  metadata: (config) => ({ ...keyValueMetadata(config), ...ropeMetadata(config) }),
+  change: withoutOne,
+};
+
+/** Gemma multiplies by 1 + weight, llama.cpp by what stands in the file. */
+function withoutOne(name: string): ValueChange | undefined {
+  return name.endsWith("norm.weight") ? { kind: "shift", by: 1 } : undefined;
+}
 
 /** Gemma 2: norms around both parts of a layer, capped logits, every second layer sees a window only. */
 export const gemma2: GgufArchitecture = {
@@ -23,8 +44,7 @@ export const gemma2: GgufArchitecture = {
     ...common(facts, { largest: 46, every: 2 }), rope_theta: facts.metadata.optional("rope.freq_base") ?? 10000,
   }),
   metadata: (config) => ({ ...commonMetadata(config, { largest: 46, every: 2 }), ...ropeMetadata(config) }),
-  // Gemma multiplies by 1 + weight, llama.cpp by what stands in the file.
-  change: (name) => (name.endsWith("norm.weight") ? { kind: "shift", by: 1 } : undefined),
+  change: withoutOne,
 };
 
 /** Gemma 3's text model: norms on query and key, every sixth layer sees everything, with a larger rotary base. */
@@ -48,11 +68,10 @@ export const gemma3: GgufArchitecture = {
     const { full_attention: full, sliding_attention: local } = (parameters ?? {}) as Record<string, ModelConfig | undefined>;
     const cap = configValue(config, "final_logit_softcapping");
     const localTheta = configNumber(local ?? {}, "rope_theta", configNumber(config, "rope_local_base_freq", 10000));
-    if (localTheta !== 10000) throw new ConfigError(`config.json: a local rotary base of ${localTheta} cannot be exported: llama.cpp has 10000`);
     return {
       ...commonMetadata(config, { largest: 62, every: 6 }),
       ...ropeMetadata(full === undefined ? { rope_theta: 1_000_000, ...config } : { ...rest, rope_parameters: full }),
-      ...(typeof cap === "number" && { final_logit_softcapping: float32(cap) }),
+      "rope.freq_base_swa": float32(localTheta), ...(typeof cap === "number" && { final_logit_softcapping: float32(cap) }),
     };
   },
 };

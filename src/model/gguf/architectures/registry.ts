@@ -3,7 +3,7 @@ import type { ModelConfig } from "../../families/family.ts";
 import type { GgufArchitecture } from "../architecture.ts";
 import { bloom } from "./bloom.ts";
 import { falcon } from "./falcon.ts";
-import { gemma2, gemma3 } from "./gemma.ts";
+import { gemma, gemma2, gemma3 } from "./gemma.ts";
 import { gpt2 } from "./gpt2.ts";
 import { gptNeox } from "./gpt-neox.ts";
 import { llama } from "./llama.ts";
@@ -12,7 +12,7 @@ import { qwen2, qwen3 } from "./qwen.ts";
 import { stableLm } from "./stablelm.ts";
 
 const architectures: readonly GgufArchitecture[] = [
-  llama, qwen2, qwen3, gemma2, gemma3, phi3, gpt2, gptNeox, bloom, falcon, stableLm,
+  llama, qwen2, qwen3, gemma, gemma2, gemma3, phi3, gpt2, gptNeox, bloom, falcon, stableLm,
 ];
 
 /** The architecture that a file states. @throws {CheckpointError} for another, naming it and those that can be read */
