@@ -63,7 +63,8 @@ export class GgufMetadata {
 
   #unexpected(name: string, expected: string): CheckpointError {
     const value = this.#values[this.key(name)];
-    const found = Array.isArray(value) ? `a list of ${value.length}` : JSON.stringify(value, (_, part) => (typeof part === "bigint" ? `${part}` : part));
+    const isList = Array.isArray(value) || ArrayBuffer.isView(value);
+    const found = isList ? `a list of ${(value as ArrayLike<unknown>).length}` : JSON.stringify(value);
     return new CheckpointError(`${this.source}: ${this.key(name)}: expected ${expected}, found ${found ?? "nothing"}`);
   }
 }
