@@ -13,10 +13,13 @@ const ROLES = { bos: "bos_token", eos: "eos_token", unknown: "unk_token", paddin
 /** A space in SentencePiece's vocabularies. */
 const SPACE = "\u2581";
 
+/** Left and right part. */
+type Merge = readonly [string, string];
+
 interface Model {
   type?: unknown;
   vocab?: Readonly<Record<string, number>>;
-  merges?: readonly (string | readonly [string, string])[];
+  merges?: readonly (string | Merge)[];
   byte_fallback?: unknown;
   ignore_merges?: unknown;
 }
@@ -28,8 +31,8 @@ interface Added {
 }
 
 /**
- * A tokenizer as llama.cpp reads it: byte-level BPE (`gpt2`, with the name of its pre-tokenizer) or SentencePiece BPE (`llama`, with a score
- * a piece).
+ * A tokenizer as llama.cpp reads it: byte-level BPE (`gpt2`, with the name of its pre-tokenizer) or SentencePiece BPE (`llama`, with a
+ * score a piece).
  *
  * @param rows of the model's token table; ids without a token are filled with unused ones
  * @param source named in errors
@@ -43,7 +46,7 @@ export function ggufTokenizerMetadata(parts: TokenizerParts, rows: number, sourc
   }
   const added = (json["added_tokens"] ?? []) as Added[];
   const { tokens, types } = tokenList(model.vocab, added, rows, source);
-  const merges = (model.merges ?? []).map((merge): readonly [string, string] => (typeof merge === "string" ? cut(merge) : merge));
+  const merges = (model.merges ?? []).map((merge): Merge => (typeof merge === "string" ? cut(merge) : merge));
   const kind = isByteLevel(json) ? byteLevel(json, model, merges, source) : sentencePiece(json, model, { merges, tokens, types, source });
   return {
     ...kind, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, ...roles(parts.config, tokens, source),
@@ -51,7 +54,7 @@ export function ggufTokenizerMetadata(parts: TokenizerParts, rows: number, sourc
   };
 }
 
-function cut(merge: string): readonly [string, string] {
+function cut(merge: string): Merge {
   const space = merge.indexOf(" ", 1);
   return [merge.slice(0, space), merge.slice(space + 1)];
 }
@@ -65,7 +68,9 @@ function tokenList(
 ): { tokens: string[]; types: Int32Array } {
   const tokens = Array.from({ length: rows }, (_, id) => `[PAD${id}]`), types = new Int32Array(rows).fill(TOKEN_TYPES.unused);
   const place = (id: number, content: string, type: number): void => {
-    if (id >= rows) throw new ConfigError(`${source}: token ${JSON.stringify(content)} is number ${id}, the model's token table has ${rows} rows`);
+    if (id >= rows) {
+      throw new ConfigError(`${source}: token ${JSON.stringify(content)} is number ${id}, the model's token table has ${rows} rows`);
+    }
     tokens[id] = content;
     types[id] = type;
   };
@@ -77,7 +82,7 @@ function tokenList(
 }
 
 function byteLevel(
-  json: Readonly<Record<string, unknown>>, model: Model, merges: readonly (readonly [string, string])[], source: string,
+  json: Readonly<Record<string, unknown>>, model: Model, merges: readonly Merge[], source: string,
 ): GgufTokenizerMetadata {
   const name = preTokenizerName(json["normalizer"], json["pre_tokenizer"], model.ignore_merges === true);
   if (name === undefined) {
@@ -93,7 +98,7 @@ function byteLevel(
 
 function sentencePiece(
   json: Readonly<Record<string, unknown>>, model: Model,
-  { merges, tokens, types, source }: { merges: readonly (readonly [string, string])[]; tokens: string[]; types: Int32Array; source: string },
+  { merges, tokens, types, source }: { merges: readonly Merge[]; tokens: string[]; types: Int32Array; source: string },
 ): GgufTokenizerMetadata {
   if (model.byte_fallback !== true || !JSON.stringify([json["normalizer"], json["pre_tokenizer"]]).includes(SPACE)) {
     throw new ConfigError(`${source}: a BPE tokenizer that is neither byte-level nor SentencePiece's cannot be exported to GGUF`);

@@ -124,7 +124,7 @@ function parse(cursor: Cursor): GgufHeader {
   if (version !== 2 && version !== 3) throw new Error(`version ${version} is not supported, expected 2 or 3`);
   const numTensors = cursor.count(24, "tensors"), numValues = cursor.count(13, "metadata values");
   const metadata: Record<string, GgufMetadataValue> = {};
-  for (let i = 0; i < numValues; i++) metadata[cursor.text()] = valueOf(cursor, cursor.uint32());
+  for (let i = 0; i < numValues; i++) metadata[cursor.text()] = readValue(cursor, cursor.uint32());
   const tensors = Array.from({ length: numTensors }, (): GgufTensorInfo => {
     const name = cursor.text(), dimensions = cursor.uint32();
     if (dimensions > 4) throw new Error(`damaged: tensor ${JSON.stringify(name)} has ${dimensions} dimensions`);
@@ -143,7 +143,7 @@ const FLOAT32 = 6, INT32 = 5, TEXT = 8, LIST = 9;
 /** Smallest size of a value of each type, in bytes. */
 const LEAST_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8];
 
-function valueOf(cursor: Cursor, type: number): GgufMetadataValue {
+function readValue(cursor: Cursor, type: number): GgufMetadataValue {
   switch (type) {
     case 0: return cursor.uint8();
     case 1: return cursor.int8();
@@ -154,7 +154,7 @@ function valueOf(cursor: Cursor, type: number): GgufMetadataValue {
     case FLOAT32: return cursor.float32();
     case 7: return cursor.uint8() !== 0;
     case TEXT: return cursor.text();
-    case LIST: return listOf(cursor, cursor.uint32());
+    case LIST: return readList(cursor, cursor.uint32());
     case 10: return cursor.uint64();
     case 11: return cursor.int64();
     case 12: return cursor.float64();
@@ -162,11 +162,11 @@ function valueOf(cursor: Cursor, type: number): GgufMetadataValue {
   }
 }
 
-function listOf(cursor: Cursor, type: number): GgufMetadataValue {
+function readList(cursor: Cursor, type: number): GgufMetadataValue {
   const least = LEAST_BYTES[type];
   if (least === undefined || type === LIST) throw new Error(`damaged: a list has entries of type ${type}`);
   const length = cursor.count(least, "entries of a list");
   if (type === FLOAT32) return new Float32Array(cursor.copy(4 * length));
   if (type === INT32) return new Int32Array(cursor.copy(4 * length));
-  return Array.from({ length }, () => valueOf(cursor, type));
+  return Array.from({ length }, () => readValue(cursor, type));
 }

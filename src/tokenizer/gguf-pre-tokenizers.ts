@@ -63,7 +63,9 @@ export const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
   mpt: neox,
   olmo: neox,
   falcon: {
-    steps: [{ type: "Punctuation", behavior: "Contiguous" }, BYTE_LEVEL, { type: "Digits", individual_digits: false }, split("[0-9][0-9][0-9]")],
+    steps: [
+      { type: "Punctuation", behavior: "Contiguous" }, BYTE_LEVEL, { type: "Digits", individual_digits: false }, split("[0-9][0-9][0-9]"),
+    ],
   },
   // The last characters are the full stops and commas of other scripts.
   bloom: { steps: [split(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"), BYTES_ONLY] },

@@ -7,6 +7,9 @@ import type { TokenizerParts } from "./parts.ts";
 /** llama.cpp's types of tokens (`tokenizer.ggml.token_type`). */
 export const TOKEN_TYPES = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
+/** An added token is found in the text as it was given, wherever it stands. */
+const PLAIN_TOKEN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+
 /**
  * The tokenizer inside a `.gguf` file.
  *
@@ -28,7 +31,8 @@ export async function readGgufTokenizer(path: string): Promise<TokenizerParts> {
 export function ggufTokenizerParts(metadata: Readonly<Record<string, unknown>>, source: string): TokenizerParts {
   const model = metadata["tokenizer.ggml.model"];
   if (model === undefined || model === "none") {
-    throw new CheckpointError(`${source}: the file has no tokenizer: tokenizer.ggml.model is ${model === undefined ? "missing" : '"none"'}`);
+    const found = model === undefined ? "missing" : '"none"';
+    throw new CheckpointError(`${source}: the file has no tokenizer: tokenizer.ggml.model is ${found}`);
   }
   const tokens = stringList(metadata, "tokenizer.ggml.tokens", source);
   if (model === "gpt2") return byteLevelParts(metadata, tokens, source);
@@ -54,7 +58,7 @@ function byteLevelParts(metadata: Readonly<Record<string, unknown>>, tokens: rea
   const addsBos = flag(metadata, "add_bos_token", preTokenization.addsBos ?? false);
   return parts(metadata, tokens, addsBos, {
     normalizer: preTokenization.normalizer ?? null,
-    pre_tokenizer: preTokenization.steps.length === 1 ? preTokenization.steps[0] : { type: "Sequence", pretokenizers: preTokenization.steps },
+    pre_tokenizer: { type: "Sequence", pretokenizers: preTokenization.steps },
     decoder: { ...BYTE_LEVEL, add_prefix_space: true },
     model: bpe(tokens, merges, { ignore_merges: preTokenization.ignoresMerges ?? false }),
   });
@@ -109,7 +113,7 @@ function parts(metadata: Readonly<Record<string, unknown>>, tokens: readonly str
     padding: null,
     added_tokens: tokens.flatMap((content, id) =>
       added.includes(types[id])
-        ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] !== TOKEN_TYPES.userDefined }]
+        ? [{ id, content, ...PLAIN_TOKEN, special: types[id] !== TOKEN_TYPES.userDefined }]
         : [],
     ),
     post_processor: addsBos && bos !== undefined ? bosProcessor(bos, tokens.indexOf(bos)) : null,

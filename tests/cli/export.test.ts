@@ -63,7 +63,8 @@ describe("a GGUF file", () => {
   });
 
   test("has an adapter merged in", async () => {
-    const model = join(temporaryFolder(), "model"), output = join(temporaryFolder(), "model.gguf"), adapter = fixture("adapters/llama-some");
+    const model = join(temporaryFolder(), "model"), output = join(temporaryFolder(), "model.gguf");
+    const adapter = fixture("adapters/llama-some");
     cpSync(fixture("goldens/tiny-llama"), model, { recursive: true });
     cpSync(fixture("tokenizer/chatml"), model, { recursive: true });
     await exportModel({ ...defaults, model, adapter, output });

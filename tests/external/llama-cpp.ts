@@ -2,11 +2,11 @@
 //
 //   node tests/external/llama-cpp.ts LLAMA_CPP_BIN MODEL [ADAPTER]
 //
-// LLAMA_CPP_BIN is the folder with llama-completion and llama-quantize, MODEL a Hugging Face folder or a .gguf file (which is compared as it
-// is). We compute in float32; llama.cpp multiplies with activations rounded to the file's format (f16, bf16, 8 bits), so where two tokens are
-// nearly equally likely the answers may part. The tokens at which they part are printed with the difference of their log-probabilities, and
-// count as an error above the limit of the format. f16, bf16 and q8_0 must also have the tensors that llama-quantize makes of the f32 file.
-// The exit code is the number of errors.
+// LLAMA_CPP_BIN is the folder with llama-completion and llama-quantize, MODEL a Hugging Face folder or a .gguf file (which is compared as
+// it is). We compute in float32; llama.cpp multiplies with activations rounded to the file's format (f16, bf16, 8 bits), so where two
+// tokens are nearly equally likely the answers may part. The tokens at which they part are printed with the difference of their
+// log-probabilities, which is an error above the limit of the format. f16, bf16 and q8_0 must also have the tensors that llama-quantize
+// makes of the f32 file. The exit code is the number of errors.
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -32,8 +32,10 @@ const LIMITS: Readonly<Record<string, number>> = { f32: 0.005, f16: 0.05, bf16: 
 
 /** The text that llama.cpp puts behind a prompt. */
 function llamaCpp(file: string, prompt: string): string {
-  const args = ["-m", file, "-p", prompt, "-n", String(NEW_TOKENS), "--temp", "0", "-no-cnv", "--no-warmup", "--no-display-prompt", "-c", "256",
-    "--cache-type-k", "f32", "--cache-type-v", "f32", "-fa", "off"];
+  const args = [
+    "-m", file, "-p", prompt, "-n", String(NEW_TOKENS), "--temp", "0", "-no-cnv", "--no-warmup", "--no-display-prompt", "-c", "256",
+    "--cache-type-k", "f32", "--cache-type-v", "f32", "-fa", "off",
+  ];
   return execFileSync(join(bin ?? "", "llama-completion"), args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
 }
 
@@ -54,7 +56,8 @@ async function compare(label: string, file: string): Promise<number> {
     }
     const gap = await gapBetween(loaded, tokenizer, { prompt: encoded[i] ?? [], ours: responses[i] ?? [], theirs });
     if (!(gap <= (LIMITS[label] ?? 0))) errors++;
-    console.log(`${label}: ${JSON.stringify(prompt)} parts at ${gap.toFixed(4)} nats\n  ours   ${JSON.stringify(ours)}\n  theirs ${JSON.stringify(theirs)}`);
+    console.log(`${label}: ${JSON.stringify(prompt)} parts at ${gap.toFixed(4)} nats`);
+    console.log(`  ours   ${JSON.stringify(ours)}\n  theirs ${JSON.stringify(theirs)}`);
   }
   console.log(`${label}: ${equal} of ${prompts.length} answers of ${NEW_TOKENS} tokens are equal, ${errors} part without a near tie`);
   return errors;
@@ -64,14 +67,11 @@ async function compare(label: string, file: string): Promise<number> {
 async function gapBetween(
   loaded: CausalLM, tokenizer: Tokenizer, { prompt, ours, theirs }: { prompt: number[]; ours: number[]; theirs: string },
 ): Promise<number> {
-  // Their text in tokens: the shortest one of ours that their text does not go on with, and what it has there instead.
-  let same = 0;
-  while (same < ours.length && theirs.startsWith(tokenizer.decode(ours.slice(0, same + 1)))) same++;
-  const rest = theirs.slice(tokenizer.decode(ours.slice(0, same)).length);
-  const [other] = await tokenizer.encode(rest);
-  const logits = noGrad(() => loaded.forward([[...prompt, ...ours.slice(0, same)]]).select(0, 0).select(0, prompt.length + same - 1).logSoftmax(0));
-  const logprobs = logits.numbers();
-  return (logprobs[ours[same] ?? 0] ?? Number.NaN) - (logprobs[other ?? 0] ?? Number.NaN);
+  const others = await tokenizer.encode(theirs);
+  const same = ours.findIndex((token, i) => token !== others[i]);
+  const context = [...prompt, ...ours.slice(0, same)];
+  const logprobs = noGrad(() => loaded.forward([context]).select(0, 0).select(0, context.length - 1).logSoftmax(0)).numbers();
+  return (logprobs[ours[same] ?? 0] ?? Number.NaN) - (logprobs[others[same] ?? -1] ?? Number.NaN);
 }
 
 /** Tensors of two files that do not have the same values. */

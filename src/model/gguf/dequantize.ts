@@ -52,6 +52,12 @@ export const GGUF_FORMATS: Readonly<Record<number, GgufFormat>> = {
   23: { name: "IQ4_XS", blockSize: 256, blockBytes: 136, dequantize: dequantizeIq4Xs },
 };
 
+/** Names of formats that are not read, for messages. */
+export const OTHER_FORMATS: Readonly<Record<number, string>> = {
+  9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32",
+  27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+};
+
 /** Q8_0: `scale: f16, values: i8[32]`; `scale * value`. */
 function bytes(data: DataView, blocks: number, out: Float32Array): void {
   for (let block = 0; block < blocks; block++) {

@@ -2,6 +2,8 @@ import { basename } from "node:path";
 import { CheckpointError, ConfigError } from "../../errors.ts";
 import { ggufTokenizerMetadata } from "../../tokenizer/gguf-export.ts";
 import type { TokenizerParts } from "../../tokenizer/parts.ts";
+import { fromData } from "../../tensor/create.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { CheckpointSource } from "../checkpoint-source.ts";
 import { configNumber, configValue, fileName, type GgufArchitecture } from "./architecture.ts";
 import { exportArchitecture } from "./architectures/registry.ts";
@@ -9,8 +11,6 @@ import { float32, type GgufValue } from "./metadata.ts";
 import { ENCODINGS, encodePieces, type GgufDtype } from "./quantize.ts";
 import { toGguf } from "./value-change.ts";
 import { type GgufTensorToWrite, writeGguf } from "./writer.ts";
-import { fromData } from "../../tensor/create.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 
 /** Tensors of old checkpoints that are computed, not learned. */
 const COMPUTED = /(rotary_emb\.inv_freq|\.(attn|attention)\.(masked_)?bias)$/;
@@ -39,7 +39,7 @@ export function exportGguf(path: string, { source, tokenizer, dtype }: GgufExpor
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", architecture.name], ["general.type", "model"], ["general.name", basename(source.path).replace(/\.gguf$/, "")],
     ["general.file_type", ENCODINGS[dtype].fileType], ["general.quantization_version", 2],
-    ...Object.entries(modelMetadata(architecture, source, rows)).map(([key, value]): [string, GgufValue] => [`${architecture.name}.${key}`, value]),
+    ...Object.entries(modelMetadata(architecture, source, rows)),
     ...Object.entries(ggufTokenizerMetadata(tokenizer, rows, source.path)),
   ]);
   writeGguf(path, metadata, tensorsOf(architecture, source, dtype));
@@ -61,7 +61,8 @@ function modelMetadata(architecture: GgufArchitecture, { config }: CheckpointSou
   const numbers: Record<string, GgufValue> = { vocab_size: rows };
   for (const [name, keys] of Object.entries(architecture.counts)) numbers[name] = configNumber(config, keys);
   for (const [name, keys] of Object.entries(architecture.fractions)) numbers[name] = float32(configNumber(config, keys));
-  return { ...numbers, ...architecture.metadata(config) };
+  const all = Object.entries({ ...numbers, ...architecture.metadata(config) });
+  return Object.fromEntries(all.map(([key, value]) => [`${architecture.name}.${key}`, value]));
 }
 
 function tensorsOf(architecture: GgufArchitecture, source: CheckpointSource, dtype: GgufDtype): GgufTensorToWrite[] {
@@ -74,7 +75,9 @@ function tensorsOf(architecture: GgufArchitecture, source: CheckpointSource, dty
     if (COMPUTED.test(name) || (isTied && name === head)) continue;
     const stored = fileName(architecture, name);
     if (stored === undefined) {
-      throw new CheckpointError(`${source.path}: "${name}" is no tensor of llama.cpp's ${architecture.name}: it cannot be exported to GGUF`);
+      throw new CheckpointError(
+        `${source.path}: "${name}" is no tensor of llama.cpp's ${architecture.name}: it cannot be exported to GGUF`,
+      );
     }
     const change = architecture.change?.(name, config), shape = source.shape(name);
     add(stored, change?.kind === "transpose" ? shape.toReversed() : shape, () => toGguf(source.read(name), change));

@@ -1,7 +1,6 @@
-import { GGMLQuantizationType } from "@huggingface/gguf";
 import { CheckpointError } from "../../errors.ts";
 import { type GgufHeader, type GgufTensorInfo, readGgufHeader } from "../../tokenizer/gguf-header.ts";
-import { GGUF_FORMATS, type GgufFormat } from "./dequantize.ts";
+import { GGUF_FORMATS, type GgufFormat, OTHER_FORMATS } from "./dequantize.ts";
 
 /** Where a tensor lies and how to read it. */
 export interface GgufTensor {
@@ -44,7 +43,7 @@ export function readGgufFile(path: string): GgufFile {
 function tensorOf(info: GgufTensorInfo, { dataStart, alignment, size }: GgufHeader, path: string): GgufTensor {
   const format = GGUF_FORMATS[info.type];
   if (format === undefined) {
-    const found = GGMLQuantizationType[info.type] ?? `number ${info.type}`;
+    const found = OTHER_FORMATS[info.type] ?? `number ${info.type}`;
     const known = Object.values(GGUF_FORMATS).map(({ name }) => name).join(", ");
     throw new CheckpointError(`${path}: tensor "${info.name}" is of type ${found}, expected one of ${known}; use a file quantised so`);
   }

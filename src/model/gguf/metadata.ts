@@ -35,8 +35,7 @@ export class GgufMetadata {
   optional(name: string): number | undefined {
     const value = this.#values[this.key(name)];
     if (value === undefined) return undefined;
-    const number = shortNumber(value);
-    if (number !== undefined) return number;
+    if (typeof value === "number") return shortDecimal(value);
     throw this.#unexpected(name, "a number");
   }
 
@@ -72,17 +71,15 @@ export class GgufMetadata {
 /** `bos_token_id`, `eos_token_id` and `pad_token_id`, those that the file has. */
 export function tokenIds(values: Readonly<Record<string, unknown>>): Record<string, number> {
   const names = { bos_token_id: "bos", eos_token_id: "eos", pad_token_id: "padding" };
-  const ids = Object.entries(names).map(([key, name]) => [key, shortNumber(values[`tokenizer.ggml.${name}_token_id`])]);
-  return Object.fromEntries(ids.filter(([, id]) => id !== undefined)) as Record<string, number>;
+  const ids = Object.entries(names).map(([key, name]) => [key, values[`tokenizer.ggml.${name}_token_id`]]);
+  return Object.fromEntries(ids.filter(([, id]) => typeof id === "number")) as Record<string, number>;
 }
 
 /**
- * A number of the metadata; undefined for another value. GGUF holds fractions as float32: the shortest decimal that rounds to the
- * same float32 is what the original configuration said (1e-5, not 9.999999747378752e-6).
+ * The shortest decimal that rounds to a float32. GGUF holds fractions so, and that is what the original configuration said: 1e-5,
+ * not 9.999999747378752e-6.
  */
-function shortNumber(value: unknown): number | undefined {
-  if (typeof value === "bigint") return Number(value);
-  if (typeof value !== "number") return undefined;
+export function shortDecimal(value: number): number {
   if (Number.isInteger(value)) return value;
   for (let digits = 1; digits < 9; digits++) {
     const short = Number(value.toPrecision(digits));

@@ -38,7 +38,7 @@ export function writeGguf(path: string, metadata: ReadonlyMap<string, GgufValue>
         writeAll(file, bytes);
         written += bytes.length;
       }
-      if (written !== tensor.byteLength) throw new Error(`internal: ${tensor.name} has ${written} bytes, ${tensor.byteLength} were announced`);
+      if (written !== tensor.byteLength) throw new Error(`internal: ${tensor.name} has ${written} bytes, not ${tensor.byteLength}`);
       writeAll(file, Buffer.alloc(padding(written)));
     }
   } finally {

@@ -12,7 +12,9 @@ import { float32Bytes, type GgufTensor, writeGguf } from "./write-gguf.ts";
 const golden = new SafetensorsFile(fileURLToPath(new URL("../../fixtures/gguf/quants.safetensors", import.meta.url)));
 const bytes = (name: string): Uint8Array => golden.read(name).bytes();
 
-test.each(["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"] as const)("%s has the very bits that llama.cpp's package reads", (type) => {
+const types = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"] as const;
+
+test.each(types)("%s has the very bits that llama.cpp's package reads", (type) => {
   const path = join(temporaryFolder(), "model.gguf"), shape = golden.shape(`${type}.values`);
   const embedding: GgufTensor = { name: "token_embd.weight", shape: [1, 8], type: "F32", data: float32Bytes(new Array(8).fill(0)) };
   const metadata = {

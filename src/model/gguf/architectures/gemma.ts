@@ -76,7 +76,10 @@ export const gemma3: GgufArchitecture = {
   },
 };
 
-/** What a size of the family differs in: number of layers of the largest, and how many layers there are for each that sees everything. */
+/**
+ * What no file says. Queries are divided by sqrt(headDim), in the largest model, which llama.cpp knows by its number of layers, by
+ * sqrt(hidden / heads). Every layer number `every` sees everything.
+ */
 interface Variant {
   largest: number;
   every: number;
@@ -85,16 +88,11 @@ interface Variant {
 function common(facts: GgufFacts, { largest, every }: Variant): Record<string, unknown> {
   const { metadata } = facts;
   const layers = metadata.number("block_count"), headDim = headDimIn(facts);
-  const scale = attentionScale({ layers, headDim, hidden: metadata.number("embedding_length"), heads: metadata.number("attention.head_count") }, largest);
+  const perHead = metadata.number("embedding_length") / metadata.number("attention.head_count");
   return {
-    num_key_value_heads: keyValueHeads(facts), head_dim: headDim, query_pre_attn_scalar: scale,
+    num_key_value_heads: keyValueHeads(facts), head_dim: headDim, query_pre_attn_scalar: layers === largest ? perHead : headDim,
     layer_types: layerTypes(layers, every),
   };
-}
-
-/** The file does not say it: llama.cpp divides queries by sqrt(headDim), in the largest model by sqrt(hidden / heads). */
-function attentionScale({ layers, headDim, hidden, heads }: { layers: number; headDim: number; hidden: number; heads: number }, largest: number) {
-  return layers === largest ? hidden / heads : headDim;
 }
 
 function layerTypes(layers: number, every: number): string[] {
@@ -103,16 +101,17 @@ function layerTypes(layers: number, every: number): string[] {
 
 function commonMetadata(config: ModelConfig, { largest, every }: Variant): Record<string, GgufValue> {
   const layers = configNumber(config, "num_hidden_layers"), headDim = headDimOf(config);
-  const scale = attentionScale({
-    layers, headDim, hidden: configNumber(config, "hidden_size"), heads: configNumber(config, "num_attention_heads"),
-  }, largest);
+  const scale = layers === largest ? configNumber(config, "hidden_size") / configNumber(config, "num_attention_heads") : headDim;
   if (configNumber(config, "query_pre_attn_scalar", scale) !== scale) {
-    throw new ConfigError(`config.json: "query_pre_attn_scalar" is ${String(config.query_pre_attn_scalar)}, llama.cpp computes with ${scale}`);
+    const found = String(config.query_pre_attn_scalar);
+    throw new ConfigError(`config.json: "query_pre_attn_scalar" is ${found}, llama.cpp computes with ${scale}`);
   }
   const pattern = configNumber(config, "sliding_window_pattern|_sliding_window_pattern", every);
   const types = (configValue(config, "layer_types") ?? layerTypes(layers, pattern)) as unknown[];
   if (types.join() !== layerTypes(layers, every).join()) {
-    throw new ConfigError(`config.json: "layer_types": llama.cpp has full attention in every layer ${every} of ${every}, found ${types.join(", ")}`);
+    throw new ConfigError(
+      `config.json: "layer_types": llama.cpp has full attention in layers ${every}, ${2 * every}, ..., found ${types.join(", ")}`,
+    );
   }
   return { ...keyValueMetadata(config), "attention.sliding_window": configNumber(config, "sliding_window", 4096) };
 }

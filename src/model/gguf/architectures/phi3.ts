@@ -1,7 +1,7 @@
 import { ConfigError } from "../../../errors.ts";
 import type { ModelConfig } from "../../families/family.ts";
 import { configNumber, configValue, type GgufArchitecture, type GgufFacts } from "../architecture.ts";
-import { float32, type GgufValue } from "../metadata.ts";
+import { float32, type GgufValue, shortDecimal } from "../metadata.ts";
 import { ropeSettings } from "../rope.ts";
 import { headDimOf, keyValueHeads, keyValueHeadsOf, LLAMA_COUNTS, LLAMA_TENSORS } from "./llama.ts";
 
@@ -40,22 +40,18 @@ function config(facts: GgufFacts): Record<string, unknown> {
     // 0 stands for none.
     sliding_window: metadata.optional("attention.sliding_window") || null,
     ...(rotary !== headDim && { partial_rotary_factor: rotary / headDim }),
-    ...(long && short && { rope_scaling: { type: "longrope", long_factor: shortNumbers(long), short_factor: shortNumbers(short) } }),
+    ...(long && short && {
+      rope_scaling: { type: "longrope", long_factor: Array.from(long, shortDecimal), short_factor: Array.from(short, shortDecimal) },
+    }),
   };
-}
-
-/** The decimals that were rounded to these float32. */
-function shortNumbers(values: Float32Array): number[] {
-  return Array.from(values, (value) => {
-    for (let digits = 1; digits < 9; digits++) if (Math.fround(Number(value.toPrecision(digits))) === value) return Number(value.toPrecision(digits));
-    return value;
-  });
 }
 
 function metadata(config: ModelConfig): Record<string, GgufValue> {
   const { theta, type, settings } = ropeSettings(config);
   if (type !== "default" && type !== "longrope" && type !== "su") {
-    throw new ConfigError(`config.json: rope type ${JSON.stringify(type)} of phi3 cannot be exported to GGUF; expected default or longrope`);
+    throw new ConfigError(
+      `config.json: rope type ${JSON.stringify(type)} of phi3 cannot be exported to GGUF; expected default or longrope`,
+    );
   }
   const headDim = headDimOf(config), positions = configNumber(config, "max_position_embeddings");
   const part = configNumber(settings, "partial_rotary_factor", configNumber(config, "partial_rotary_factor", 1));

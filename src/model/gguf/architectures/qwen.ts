@@ -28,6 +28,8 @@ export const qwen3: GgufArchitecture = {
 export function unscaledRope(config: ModelConfig) {
   const metadata = ropeMetadata(config);
   const { rope_type: type } = (config.rope_parameters ?? config.rope_scaling ?? {}) as ModelConfig;
-  if (type === "llama3") throw new ConfigError(`config.json: rope type "llama3" cannot be exported to GGUF for ${String(config.model_type)}`);
+  if (type === "llama3") {
+    throw new ConfigError(`config.json: rope type "llama3" cannot be exported to GGUF for ${String(config.model_type)}`);
+  }
   return metadata;
 }
