@@ -44,6 +44,9 @@ export function readGgufHeader(path: string): GgufHeader {
   }
 }
 
+/** "GGUF" as a little-endian number. */
+const MAGIC = 0x46554747;
+
 /** Bytes that are read at once. */
 const CHUNK = 2 ** 22;
 
@@ -86,7 +89,11 @@ class Cursor {
   float32(): number { const at = this.#take(4); return this.#bytes.readFloatLE(at); }
   float64(): number { const at = this.#take(8); return this.#bytes.readDoubleLE(at); }
   uint64(): number { const at = this.#take(8); return safe(this.#bytes.readBigUInt64LE(at)); }
-  int64(): number { const at = this.#take(8); return safe(this.#bytes.readBigInt64LE(at)); }
+  /** A 64-bit value of the metadata, which is no size; beyond 2^53 it is the nearest double. */
+  wide(isSigned: boolean): number {
+    const at = this.#take(8);
+    return Number(isSigned ? this.#bytes.readBigInt64LE(at) : this.#bytes.readBigUInt64LE(at));
+  }
 
   text(): string {
     const length = this.count(1, "bytes of a text");
@@ -108,7 +115,7 @@ class Cursor {
   }
 }
 
-/** Sizes and counts beyond 2^53 are damage; a token id or a seed is never as large. */
+/** Sizes and counts beyond 2^53 are damage. */
 function safe(value: bigint): number {
   const number = Number(value);
   if (Number.isSafeInteger(number)) return number;
@@ -116,9 +123,10 @@ function safe(value: bigint): number {
 }
 
 function parse(cursor: Cursor): GgufHeader {
+  if (cursor.size >= 4 && cursor.uint32() !== MAGIC) {
+    throw new Error('not a valid GGUF file: it does not start with the magic number "GGUF"');
+  }
   if (cursor.size < 24) throw new Error(`not a valid GGUF file: it has ${cursor.size} bytes`);
-  const magic = cursor.uint32();
-  if (magic !== 0x46554747) throw new Error('not a valid GGUF file: it does not start with "GGUF"');
   const version = cursor.uint32();
   if (version === 0x02000000 || version === 0x03000000) throw new Error("big-endian files are not supported");
   if (version !== 2 && version !== 3) throw new Error(`version ${version} is not supported, expected 2 or 3`);
@@ -155,8 +163,8 @@ function readValue(cursor: Cursor, type: number): GgufMetadataValue {
     case 7: return cursor.uint8() !== 0;
     case TEXT: return cursor.text();
     case LIST: return readList(cursor, cursor.uint32());
-    case 10: return cursor.uint64();
-    case 11: return cursor.int64();
+    case 10: return cursor.wide(false);
+    case 11: return cursor.wide(true);
     case 12: return cursor.float64();
     default: throw new Error(`damaged: a metadata value is of type ${type}, expected 0 to 12`);
   }

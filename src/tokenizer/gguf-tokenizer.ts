@@ -60,7 +60,7 @@ function byteLevelParts(metadata: Readonly<Record<string, unknown>>, tokens: rea
     normalizer: preTokenization.normalizer ?? null,
     pre_tokenizer: { type: "Sequence", pretokenizers: preTokenization.steps },
     decoder: { ...BYTE_LEVEL, add_prefix_space: true },
-    model: bpe(tokens, merges, { ignore_merges: preTokenization.ignoresMerges ?? false }),
+    model: bpe(vocabulary(metadata, tokens), merges, { ignore_merges: preTokenization.ignoresMerges ?? false }),
   });
 }
 
@@ -81,11 +81,18 @@ function sentencePieceParts(metadata: Readonly<Record<string, unknown>>, tokens:
     normalizer: addsSpace ? { type: "Sequence", normalizers: [{ type: "Prepend", prepend: space }, replace] } : replace,
     pre_tokenizer: null,
     decoder: { type: "Sequence", decoders: addsSpace ? [...decoders, { type: "Strip", content: " ", start: 1, stop: 0 }] : decoders },
-    model: bpe(tokens, merges, { unk_token: unknown, fuse_unk: true, byte_fallback: true }),
+    model: bpe(vocabulary(metadata, tokens), merges, { unk_token: unknown, fuse_unk: true, byte_fallback: true }),
   });
 }
 
-function bpe(tokens: readonly string[], merges: readonly string[][], options: object): object {
+/** The tokens with their ids. Rows of the model that have no token go by `[PAD<id>]` in a file; they have no text. */
+function vocabulary(metadata: Readonly<Record<string, unknown>>, tokens: readonly string[]): Record<string, number> {
+  const types = tokenTypes(metadata, tokens);
+  const named = tokens.map((token, id) => [token, id] as const);
+  return Object.fromEntries(named.filter(([token, id]) => types[id] !== TOKEN_TYPES.unused || token !== `[PAD${id}]`));
+}
+
+function bpe(vocab: Readonly<Record<string, number>>, merges: readonly string[][], options: object): object {
   const defaults = {
     type: "BPE",
     dropout: null,
@@ -96,7 +103,7 @@ function bpe(tokens: readonly string[], merges: readonly string[][], options: ob
     byte_fallback: false,
     ignore_merges: false,
   };
-  return { ...defaults, ...options, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges };
+  return { ...defaults, ...options, vocab, merges };
 }
 
 function parts(metadata: Readonly<Record<string, unknown>>, tokens: readonly string[], addsBos: boolean, pipeline: object): TokenizerParts {

@@ -25,6 +25,7 @@ describe("byte-level BPE", () => {
     // Control tokens, words, and rows that no token has.
     expect([types[2], types[50], types[403], tokens[403]]).toEqual([3, 1, 5, "[PAD403]"]);
     const [original, again] = [await Tokenizer.fromParts(parts), await Tokenizer.fromParts(ggufTokenizerParts(metadata, "x.gguf"))];
+    expect(again.vocabSize).toBe(original.vocabSize);
     for (const text of ["The user asks 456 questions.", "caf\u00e9 \u{1F600}\n\n  two", "<|im_start|>user\nHi<|im_end|>\n"]) {
       expect(await again.encode(text)).toEqual(await original.encode(text));
     }

@@ -34,7 +34,7 @@ describe("a damaged file is refused with what was found", () => {
   const afterName = (bytes: Buffer) => tensorAt(bytes) + 8 + "token_embd.weight".length;
   test.each<[string, (bytes: Buffer) => unknown, string]>([
     ["nothing but a few bytes", (bytes) => bytes.subarray(0, 20), "not a valid GGUF file: it has 20 bytes"],
-    ["another magic", (bytes) => void bytes.write("GGML"), 'not a valid GGUF file: it does not start with "GGUF"'],
+    ["another magic", (bytes) => void bytes.write("GGML"), 'not a valid GGUF file: it does not start with the magic number "GGUF"'],
     ["version 1", (bytes) => void bytes.writeUInt32LE(1, VERSION_AT), "version 1 is not supported, expected 2 or 3"],
     ["a big-endian file", (bytes) => void bytes.writeUInt32BE(3, VERSION_AT), "big-endian files are not supported"],
     ["a huge number of tensors", (bytes) => void bytes.writeBigUInt64LE(2n ** 40n, TENSORS_AT), "it claims 1099511627776 tensors"],
