@@ -13,6 +13,7 @@ export default defineConfig({
     maxWorkers: WORKERS,
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    env: { OMP_NUM_THREADS: threads, TOKENIZERS_PARALLELISM: "false" },
+    // No test may reach the real hub: a name that is no path is looked for in a cache that is not there.
+    env: { HF_HUB_OFFLINE: "1", HF_HUB_CACHE: "/nonexistent/hub", OMP_NUM_THREADS: threads, TOKENIZERS_PARALLELISM: "false" },
   },
 });

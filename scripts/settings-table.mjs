@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { chatFields } from "../src/cli/chat-config.ts";
+import { downloadFields } from "../src/cli/download-config.ts";
 import { mergeFields } from "../src/cli/merge-config.ts";
 import { configField, forceField, outputField, sharedFields } from "../src/config/common.ts";
 import { expectedValue } from "../src/config/fields.ts";
@@ -30,6 +31,7 @@ export const tables = {
   train: settingsTable(without(trainFields, allSteps)),
   merge: settingsTable(mergeFields),
   chat: settingsTable(chatFields),
+  download: settingsTable(downloadFields),
   quickstart: settingsTable(without(quickstartFields, forceField)),
 };
 

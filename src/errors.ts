@@ -40,6 +40,12 @@ export class EngineMismatchError extends Error {
   readonly code: string = "E_MISMATCH";
 }
 
+/** The hub cannot be reached, fails, or sent wrong bytes, and the cache does not hold what was asked for. Exit code 1. */
+export class HubError extends Error {
+  override readonly name: string = "HubError";
+  readonly code: string = "E_HUB";
+}
+
 /** A signal ended training after a finished and saved step. Exit code 130. */
 export class Interrupted extends Error {
   override readonly name: string = "Interrupted";

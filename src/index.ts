@@ -1,6 +1,6 @@
 // The public API, re-exports only.
 export {
-  CheckpointError, ConfigError, DistributedError, EngineMismatchError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
+  CheckpointError, ConfigError, DistributedError, EngineMismatchError, HubError, Interrupted, NativeError, OutOfMemoryError, TrainingError,
 } from "./errors.ts";
 export type { DType } from "./native/binding.ts";
 
@@ -14,6 +14,7 @@ export type { Message } from "./tokenizer/message.ts";
 export { type EncodedConversation, type PaddedTokens, Tokenizer } from "./tokenizer/tokenizer.ts";
 
 export { CausalLM, type ScoreOptions } from "./model/causal-lm.ts";
+export { type LoadProgress, observeLoading } from "./model/formats/load-progress.ts";
 export { checkpointingRunner, type LayerRunner, plainRunner } from "./model/layer-runner.ts";
 export type { AttentionMask, TokenBatch } from "./model/packing.ts";
 export { Lora, type LoraOptions } from "./model/lora.ts";
@@ -34,5 +35,6 @@ export type { Experience, Rollout, Scored } from "./ppo/records.ts";
 export { RlhfEngine, type RlhfOptions } from "./ppo/rlhf-engine.ts";
 
 export * as data from "./data/data.ts";
+export * as hub from "./hub/hub.ts";
 export * as ppo from "./ppo/ppo-math.ts";
 export * as reward from "./reward/reward-math.ts";

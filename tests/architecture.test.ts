@@ -14,12 +14,13 @@ const BELOW_STEPS = [
 const MAY_IMPORT: Record<string, readonly string[]> = {
   native: [],
   config: [],
-  tokenizer: [],
+  hub: ["checkpoint"], // its locks and atomic writes
+  tokenizer: ["hub"],
   tensor: ["native"],
   nn: ["tensor"],
   optim: ["tensor", "nn"],
-  model: ["tensor", "nn", "optim", "tokenizer"], // GGUF files carry a tokenizer
-  data: ["tensor", "tokenizer"],
+  model: ["tensor", "nn", "optim", "tokenizer", "hub"], // GGUF files carry a tokenizer
+  data: ["tensor", "tokenizer", "hub"],
   distributed: ["native", "tensor", "nn", "optim", "model"],
   metrics: ["distributed"],
   engine: ["tensor", "nn", "optim", "model", "distributed", "tokenizer"],
@@ -30,7 +31,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   feedback: ["config", "data"],
   pipeline: [...BELOW_STEPS, ...STEPS, "plan", "feedback"],
   server: ["config", "tensor", "model", "tokenizer", "data", "engine", "metrics", "feedback"],
-  cli: [...BELOW_STEPS, ...STEPS, "native", "plan", "feedback", "pipeline", "server"],
+  cli: [...BELOW_STEPS, ...STEPS, "native", "hub", "plan", "feedback", "pipeline", "server"],
 };
 
 interface SourceFile {

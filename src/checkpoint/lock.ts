@@ -1,13 +1,15 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { ConfigError } from "../errors.ts";
 import { errorCode } from "./atomic.ts";
 
 /** The file that says which process holds a folder. */
 export const lockName = "run.lock";
 
-interface Holder {
+/** The process that holds a lock. */
+export interface LockHolder {
   readonly pid: number;
   readonly host: string;
   /** Start of the process in clock ticks after boot, where the system tells it: a process id alone may be used again. */
@@ -21,8 +23,37 @@ interface Holder {
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, lockName);
+  const lock = await tryLock(path);
+  if (typeof lock === "function") return lock;
+  throw new ConfigError(`--output: another run is using ${folder}: ${describeHolder(lock, path)}`);
+}
+
+/** How to wait for a lock. */
+export interface WaitOptions {
+  /** Called once when another process holds the lock, with words for it. */
+  readonly onWait?: (holder: string) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const pollMilliseconds = 100;
+
+/** As `lockFolder` for a lock file of any name, but waits until the lock is free. Its folder must exist. */
+export async function lockWhenFree(path: string, { onWait, signal }: WaitOptions = {}): Promise<() => Promise<void>> {
+  for (let isFirst = true; ; isFirst = false) {
+    const lock = await tryLock(path);
+    if (typeof lock === "function") return lock;
+    if (isFirst) onWait?.(describeHolder(lock, path));
+    await setTimeout(pollMilliseconds, undefined, { signal });
+  }
+}
+
+/**
+ * Takes the lock that the file `path` stands for, and gives the function that gives it back; or who holds it. The lock of a
+ * process that has ended is taken over.
+ */
+export async function tryLock(path: string): Promise<(() => Promise<void>) | LockHolder> {
   const started = await startOf(process.pid);
-  const own: Holder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
+  const own: LockHolder = { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
   for (;;) {
     try {
       await writeFile(path, JSON.stringify(own), { flag: "wx" });
@@ -31,28 +62,32 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
       if (errorCode(error) !== "EEXIST") throw error;
     }
     const holder = await readHolder(path);
-    if (holder !== undefined && (await isRunning(holder))) {
-      const elsewhere = holder.host === own.host ? "" : ` on ${holder.host}; if that process has ended, remove ${path}`;
-      throw new ConfigError(`--output: another run is using ${folder}: process ${holder.pid}${elsewhere}`);
-    }
-    await rm(path, { force: true });
+    if (holder === "unknown") await setTimeout(pollMilliseconds / 5);
+    else if (holder !== undefined && (await isRunning(holder))) return holder;
+    else await rm(path, { force: true });
   }
 }
 
-/** Undefined for a lock that is gone, or empty because its writer died. */
-async function readHolder(path: string): Promise<Holder | undefined> {
-  const text = await readFile(path, "utf8").catch((error: unknown) => {
-    if (errorCode(error) === "ENOENT") return "";
-    throw error;
-  });
+function describeHolder({ pid, host }: LockHolder, path: string): string {
+  return `process ${pid}${host === hostname() ? "" : ` on ${host}; if that process has ended, remove ${path}`}`;
+}
+
+/** Undefined for a lock that is gone or damaged, "unknown" for one that another process may be writing just now. */
+async function readHolder(path: string): Promise<LockHolder | "unknown" | undefined> {
   try {
-    return JSON.parse(text) as Holder;
-  } catch {
-    return undefined; // half a lock: the write is one small call, so its process died in it
+    const text = await readFile(path, "utf8");
+    if (text !== "") return JSON.parse(text) as LockHolder;
+    return Date.now() - (await stat(path)).mtimeMs < longestWrite ? "unknown" : undefined; // its writer died in it
+  } catch (error) {
+    if (errorCode(error) === "ENOENT" || error instanceof SyntaxError) return undefined;
+    throw error;
   }
 }
 
-async function isRunning({ pid, host, started }: Holder): Promise<boolean> {
+/** Milliseconds between making a lock file and writing into it, at most. */
+const longestWrite = 1000;
+
+async function isRunning({ pid, host, started }: LockHolder): Promise<boolean> {
   if (host !== hostname()) return true; // cannot be seen from here
   try {
     process.kill(pid, 0);

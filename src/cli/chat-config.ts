@@ -4,7 +4,10 @@ import { group, integer, number, path, text, type ConfigOf } from "../config/fie
 
 /** Settings of `tschat chat`. */
 export const chatFields = {
-  model: path({ hint: "<dir|file.gguf>", aliases: ["path"], help: "model to talk with: a Hugging Face folder or a .gguf file" }),
+  model: path({
+    hint: "<model>", aliases: ["path"], hub: "model",
+    help: "model to talk with: a Hugging Face folder, a .gguf file, or org/name[@revision] on the hub",
+  }),
   ...adapterField,
   ...group("Answers:", {
     system: text({ optional: true, help: "system message in place of the template's own" }),

@@ -1,7 +1,9 @@
 import { randomInt } from "node:crypto";
 import { createInterface } from "node:readline/promises";
 import { HybridEngine } from "../engine/hybrid-engine.ts";
+import { loadDisplay } from "../metrics/load-display.ts";
 import { CausalLM } from "../model/causal-lm.ts";
+import { observeLoading } from "../model/formats/load-progress.ts";
 import { setNumThreads } from "../tensor/system.ts";
 import type { Message } from "../tokenizer/message.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -18,7 +20,7 @@ export async function chat(config: ChatConfig, terminal: ChatTerminal = { input:
   const { output } = terminal;
   if (config.threads !== undefined) setNumThreads(config.threads);
   const tokenizer = await Tokenizer.load(config.model);
-  const model = (await CausalLM.load(config.model, config)).freeze();
+  const model = (await observeLoading(loadDisplay(output), () => CausalLM.load(config.model, config))).freeze();
   const engine = new HybridEngine(model, { tokenizer, selfCheck: false }); // nothing is trained here
   const conversation = new Conversation(engine, tokenizer, config, output);
   const size = `${(model.numParameters / 1e6).toFixed(0)} M parameters`;

@@ -16,7 +16,8 @@ export const chatCommand: CommandSpec = {
   positional: "model",
   run: async (flags) => {
     const { flagLayer, resolve } = await import("../config/resolve.ts");
-    const config = resolve({ name: "chat", fields: chatFields }, [flagLayer(flags)]);
+    const { fetchInputs } = await import("./hub-inputs.ts");
+    const config = await fetchInputs(chatFields, resolve({ name: "chat", fields: chatFields }, [flagLayer(flags)]));
     const { chat } = await import("./chat-session.ts");
     await chat(config);
     return exitCodes.ok;

@@ -1,4 +1,4 @@
-import { CheckpointError, ConfigError, Interrupted } from "../errors.ts";
+import { CheckpointError, ConfigError, HubError, Interrupted } from "../errors.ts";
 
 /** The exit codes of every command. */
 export const exitCodes = { ok: 0, failure: 1, badSettings: 2, noImprovement: 3, interrupted: 130 } as const;
@@ -17,6 +17,8 @@ ${Object.entries(exitCodes).map(([name, code]) => `  ${String(code).padEnd(4)} $
 
 Environment:
   OMP_NUM_THREADS  processor threads, as --threads
+  HF_HOME, HF_TOKEN, HF_HUB_OFFLINE=1, HF_ENDPOINT
+                   cache, token, no network, mirror of the Hugging Face hub
   TSCHAT_DEBUG=1   print the stack of an error`;
 
 /** What to print for an error that ended a command, and its exit code. */
@@ -24,6 +26,7 @@ export function describeFailure(error: unknown): { readonly message: string; rea
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof Interrupted) return { message, exitCode: exitCodes.interrupted };
   if (error instanceof ConfigError || error instanceof CheckpointError) return { message, exitCode: exitCodes.badSettings };
+  if (error instanceof HubError) return { message, exitCode: exitCodes.failure };
   const name = error instanceof Error ? `${error.name}: ` : "";
   return { message: `${name}${message}\n(TSCHAT_DEBUG=1 prints the whole error)`, exitCode: exitCodes.failure };
 }

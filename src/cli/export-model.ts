@@ -1,6 +1,7 @@
 import { rename, rm, stat } from "node:fs/promises";
 import { exists, explainFailure } from "../checkpoint/atomic.ts";
 import { ConfigError } from "../errors.ts";
+import { resolveModel } from "../hub/resolve.ts";
 import { type CheckpointSource, openCheckpoint } from "../model/checkpoint-source.ts";
 import { SCORE_NAME } from "../model/families/family.ts";
 import { exportGguf } from "../model/gguf/export.ts";
@@ -33,7 +34,8 @@ export async function exportModel({ model, adapter, format, dtype, output }: Exp
   if (source.names().includes(SCORE_NAME)) {
     throw new ConfigError(`--model: ${model} is a reward model, which llama.cpp does not have; export it with --format hf`);
   }
-  const tokenizer = model.endsWith(".gguf") ? await readGgufTokenizer(model) : await readTokenizerFolder(model);
+  const path = await resolveModel(model);
+  const tokenizer = path.endsWith(".gguf") ? await readGgufTokenizer(path) : await readTokenizerFolder(path);
   // Written aside and renamed: it is there whole or not at all.
   const part = `${output}.part`;
   await explainFailure(output, async () => {

@@ -1,8 +1,10 @@
 import { exists, writeFolder } from "../checkpoint/atomic.ts";
 import { ConfigError } from "../errors.ts";
+import { loadDisplay } from "../metrics/load-display.ts";
 import { CausalLM } from "../model/causal-lm.ts";
 import { openCheckpoint } from "../model/checkpoint-source.ts";
 import { SCORE_NAME } from "../model/families/family.ts";
+import { observeLoading } from "../model/formats/load-progress.ts";
 import { readPeftAdapter } from "../model/peft.ts";
 import { RewardModel } from "../model/reward-model.ts";
 import type { DType } from "../native/binding.ts";
@@ -36,11 +38,12 @@ export async function writeModelFolder(
   const savedDtype = dtype ?? source.dtype ?? "bfloat16";
   // In memory it is rounded; what is written is read from the checkpoint again, block by block, in the checkpoint's own precision.
   const options = { adapter, dtype: "bfloat16" } as const;
+  const observed = <Model>(load: () => Promise<Model>) => observeLoading(loadDisplay(process.stderr), load);
   if (isReward) {
-    const model = await RewardModel.load(path, options), { padTokenId } = await Tokenizer.load(path);
+    const model = await observed(() => RewardModel.load(path, options)), { padTokenId } = await Tokenizer.load(path);
     await writeFolder(output, (folder) => model.save(folder, { dtype: savedDtype, padTokenId, flatOf: (block) => model.masterOf(block) }));
   } else {
-    const model = await CausalLM.load(path, options);
+    const model = await observed(() => CausalLM.load(path, options));
     await writeFolder(output, (folder) => model.save(folder, { dtype: savedDtype, flatOf: (block) => model.masterOf(block) }));
   }
 }

@@ -11,7 +11,8 @@ export const mergeCommand: CommandSpec = {
   fields: mergeFields,
   run: async (flags) => {
     const { flagLayer, resolve } = await import("../config/resolve.ts");
-    const config = resolve({ name: "merge", fields: mergeFields }, [flagLayer(flags)]);
+    const { fetchInputs } = await import("./hub-inputs.ts");
+    const config = await fetchInputs(mergeFields, resolve({ name: "merge", fields: mergeFields }, [flagLayer(flags)]));
     const { merge } = await import("./merge-model.ts");
     process.stdout.write(`${await merge(config)}\n`);
     return exitCodes.ok;

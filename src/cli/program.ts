@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { runProgram } from "../config/command.ts";
 import { chatCommand } from "./chat.ts";
+import { downloadCommand } from "./download.ts";
 import { describeFailure, epilogue } from "./exit-codes.ts";
 import { exportCommand } from "./export.ts";
 import { mergeCommand } from "./merge.ts";
@@ -12,7 +13,9 @@ import { sftCommand } from "./sft.ts";
 import { trainCommand } from "./train.ts";
 
 /** All commands, in the order of the help text. */
-export const commands = [quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, mergeCommand, exportCommand, chatCommand];
+export const commands = [
+  quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, mergeCommand, exportCommand, chatCommand, downloadCommand,
+];
 
 /** Runs one command line (without `node` and the script). Prints an error and gives its exit code instead of throwing. */
 export async function runCommandLine(argv: readonly string[]): Promise<number> {

@@ -13,7 +13,8 @@ Takes some minutes on two cores, and ends with a table and the command that chat
   fields: quickstartFields,
   run: async (flags) => {
     const { flagLayer, resolve } = await import("../config/resolve.ts");
-    const config = resolve({ name: "quickstart", fields: quickstartFields }, [flagLayer(flags)]);
+    const { fetchInputs } = await import("./hub-inputs.ts");
+    const config = await fetchInputs(quickstartFields, resolve({ name: "quickstart", fields: quickstartFields }, [flagLayer(flags)]));
     return onRanks({ reuses: true, restarts: true, threads: config.threads }, async (runStep) => {
       const { inPipelineFolder } = await import("./step-run.ts");
       const quickstart: Quickstart = (await import("../pipeline/quickstart.ts")).quickstart;

@@ -30,7 +30,9 @@ export function stepCommand<F extends Fields>(spec: StepCommandSpec<F>): Command
     run: async (flags) => {
       const { fileLayers, flagLayer, resolve } = await import("../config/resolve.ts");
       const file = await settingsFile(flags);
-      const config = resolve(settings, [flagLayer(flags), ...fileLayers(file, settings.name)]) as ConfigOf<F> & StepConfig;
+      const { fetchInputs } = await import("./hub-inputs.ts");
+      const given = resolve(settings, [flagLayer(flags), ...fileLayers(file, settings.name)]);
+      const config = (await fetchInputs(settings.fields, given)) as ConfigOf<F> & StepConfig;
       return onRanks({ reuses: false, restarts: false, threads: config.threads }, async (runStep) => {
         const results = await runStep(settings, config, await spec.load());
         const { pipelineReport } = await import("../pipeline/report.ts");

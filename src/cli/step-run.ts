@@ -7,11 +7,14 @@ import type { Settings } from "../config/resolve.ts";
 import { readSettings, resolvedYaml, savedValues } from "../config/settings-file.ts";
 import type { RunStep, StepConfig, StepDuration, StepRun, TrainStep } from "../config/step.ts";
 import { ConfigError } from "../errors.ts";
+import { parseHubId } from "../hub/hub-id.ts";
 import { formatDuration } from "../metrics/format.ts";
 import { JsonlLog, MetricsLog } from "../metrics/jsonl-log.ts";
+import { loadDisplay } from "../metrics/load-display.ts";
 import { RankLog } from "../metrics/rank-log.ts";
 import { createReporter, type Output, type Reporter } from "../metrics/reporter.ts";
 import { TensorboardLog } from "../metrics/tensorboard.ts";
+import { observeLoading } from "../model/formats/load-progress.ts";
 import { settingsLayout } from "../pipeline/config.ts";
 
 /** How steps are run. */
@@ -49,9 +52,9 @@ export function stepRunner(options: StepRunOptions): RunStep {
       config: resolvedYaml({ [name]: savedValues(settings.fields, config) }),
       replaces: config.force ? "finished" : options.restarts ? "interrupted" : "nothing",
     });
-    const { run, failed, close } = openStepRun(name, { paths: folder, reporter, stopRequested: options.stopRequested });
+    const { run, logLine, failed, close } = openStepRun(name, { paths: folder, reporter, stopRequested: options.stopRequested });
     try {
-      const results = await train(config, run);
+      const results = await observeLoading(loadDisplay(options.output, logLine), () => train(config, run));
       const seconds = secondsSoFar();
       await folder.markFinished({ ...results, seconds });
       reporter.stop();
@@ -95,9 +98,11 @@ interface Frame {
   readonly stopRequested: () => boolean;
 }
 
-/** The run of a step on rank 0, the function that notes the error that ended it, and the one that closes its files. */
+/** The run of a step on rank 0, with the functions that note the error that ended it and close its files. */
 interface OpenStepRun {
   readonly run: StepRun;
+  /** Appends a line to the log alone. */
+  readonly logLine: (line: string) => void;
   readonly failed: (error: unknown) => void;
   readonly close: () => void;
 }
@@ -135,7 +140,7 @@ function openStepRun(name: string, { paths, reporter, stopRequested }: Frame): O
     reporter.stop();
     for (const log of [...logs, samples]) log.close();
   };
-  return { run, failed, close };
+  return { run, logLine: (line) => rankLog.note(line), failed, close };
 }
 
 /** What a step on a rank other than 0 runs in. */
@@ -172,7 +177,7 @@ async function checkPaths(config: StepConfig): Promise<void> {
   for (const [key, value] of Object.entries(config)) {
     if (!["model", "adapter", "actor", "actorAdapter", "rewardModel", "data", "evalData"].includes(key)) continue;
     for (const path of [value].flat()) {
-      if (typeof path !== "string" || (await exists(path))) continue;
+      if (typeof path !== "string" || parseHubId(path) !== undefined || (await exists(path))) continue;
       throw new ConfigError(`${flagOf(key)}: no such file or folder: ${path}; what ${config.output} holds was left as it is`);
     }
   }

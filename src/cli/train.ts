@@ -25,7 +25,15 @@ start from, and PPO scores with the reward model of step 2; --reward.model, --pp
   steps: stepFields,
   run: async (flags) => {
     const { resolveTrain } = await import("../pipeline/resolve.ts");
-    const config = resolveTrain({ flags, file: await settingsFile(flags) });
+    const { fetchInputs } = await import("./hub-inputs.ts");
+    const given = resolveTrain({ flags, file: await settingsFile(flags) });
+    const made = [join(given.output, "sft", "model"), join(given.output, "reward", "model")];
+    const config: TrainConfig = {
+      ...given,
+      sft: given.sft && (await fetchInputs(sftFields, given.sft, made)),
+      reward: given.reward && (await fetchInputs(rewardFields, given.reward, made)),
+      ppo: given.ppo && (await fetchInputs(ppoFields, given.ppo, made)),
+    };
     const threads = (config.sft ?? config.reward ?? config.ppo)?.threads;
     return onRanks({ reuses: true, restarts: false, threads }, async (runStep) => {
       const { inPipelineFolder } = await import("./step-run.ts");

@@ -51,11 +51,12 @@ export function checkSharedConfig({ evalData, evalSize }: HeldOutSettings): void
 export const sharedFields = {
   ...group("Data:", {
     data: paths({
-      hint: "<files...>", aliases: ["data_path", "prompts"],
-      help: "data to train on: JSONL files, also .gz and .zst",
+      hint: "<files...>", aliases: ["data_path", "prompts"], hub: "dataset",
+      help: "data to train on: JSONL files, also .gz and .zst, or data sets on the hub: org/name[@revision][:split]",
     }),
     evalData: path({
-      hint: "<file>", optional: true, aliases: ["eval_prompts"], help: "held-out data; without it --eval-size records are held out",
+      hint: "<file>", optional: true, aliases: ["eval_prompts"], hub: "dataset",
+      help: "held-out data; without it --eval-size records are held out",
     }),
     dataSplit: text({
       hint: "<a,b,c>", optional: true,

@@ -30,6 +30,8 @@ export interface Field<T = unknown> {
   /** Numbers must be greater than this. */
   readonly above?: number;
   readonly choices?: readonly string[];
+  /** What the value may name on the hub instead of a path here. */
+  readonly hub?: "model" | "adapter" | "dataset";
   /** Other spellings of a choice: spelling -> choice. */
   readonly synonyms?: Readonly<Record<string, string>>;
 }
@@ -57,6 +59,11 @@ export interface NumberOptions extends FieldOptions<number> {
   readonly above?: number;
 }
 
+/** Options of a path. */
+export interface PathOptions<T> extends FieldOptions<T> {
+  readonly hub?: "model" | "adapter" | "dataset";
+}
+
 /** Options of a choice. */
 export interface ChoiceOptions<T> extends FieldOptions<T> {
   readonly synonyms?: Readonly<Record<string, string>>;
@@ -76,10 +83,10 @@ interface Maker<T, O> {
 export const text: Maker<string, FieldOptions<string>> = (options: FieldOptions<string>) => makeField("text", "<text>", options);
 
 /** A file or folder, relative to the current directory; not empty. */
-export const path: Maker<string, FieldOptions<string>> = (options: FieldOptions<string>) => makeField("path", "<path>", options);
+export const path: Maker<string, PathOptions<string>> = (options: PathOptions<string>) => makeField("path", "<path>", options);
 
 /** One or more files or folders. The flag takes several values and may be repeated. */
-export const paths: Maker<readonly string[], FieldOptions<readonly string[]>> = (options: FieldOptions<readonly string[]>) =>
+export const paths: Maker<readonly string[], PathOptions<readonly string[]>> = (options: PathOptions<readonly string[]>) =>
   makeField("paths", "<paths...>", options);
 
 /** A whole number. */
@@ -113,7 +120,7 @@ export function group<F extends Fields>(heading: string, fields: F): F {
   return Object.fromEntries(entries) as F;
 }
 
-type Declared<T> = FieldOptions<T> & Partial<Optional> & Pick<Field<T>, "choices" | "synonyms" | "min" | "max" | "above">;
+type Declared<T> = FieldOptions<T> & Partial<Optional> & Pick<Field<T>, "choices" | "synonyms" | "min" | "max" | "above" | "hub">;
 
 function makeField<T>(kind: FieldKind, hint: string, { optional, ...options }: Declared<T>): Field<T> {
   return {

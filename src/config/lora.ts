@@ -4,7 +4,9 @@ import { flagOf } from "./names.ts";
 
 /** A LoRA adapter to start from, where a step or the chat takes a model. */
 export const adapterField = {
-  adapter: path({ hint: "<dir>", optional: true, help: "LoRA adapter in PEFT's format, merged into the model before anything else" }),
+  adapter: path({
+    hint: "<dir>", optional: true, hub: "adapter", help: "LoRA adapter in PEFT's format, merged into the model before anything else",
+  }),
 };
 
 /** Low-rank adapters, as all steps share them; the rank and the learning rate have names of their own in PPO. */

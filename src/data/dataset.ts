@@ -1,4 +1,5 @@
 import { ConfigError } from "../errors.ts";
+import { resolveDataset } from "../hub/resolve.ts";
 import { type HeldOut, holdOut } from "./hold-out.ts";
 import { readJsonl } from "./jsonl.ts";
 import { countReason, type DataRecord, type ReasonCounts, recordForStep, type SkippedRecord, type StepRecords } from "./records.ts";
@@ -57,14 +58,16 @@ export async function loadDataset<S extends Step>(
 
 async function blend<S extends Step>(paths: readonly string[], step: S, options: DatasetOptions) {
   const shares: Share<StepRecords[S]>[] = [];
-  for (const path of paths) shares.push(await readShare(path, step, options));
+  for (const pathOrId of paths) {
+    for (const path of await resolveDataset(pathOrId)) shares.push(await readShare(path, step, options));
+  }
   const records = shares.flatMap((share) => share.records);
   const statistics = shares.map((share) => share.statistics);
   if (records.length === 0) {
     throw new ConfigError(`${step} data: expected at least one record, found none (${summarize(statistics)}); ` +
       "add data or change the split");
   }
-  if (paths.length === 1) return { records, statistics };
+  if (shares.length === 1) return { records, statistics };
   return { records: Array.from(shuffleIndices(options.seed, records.length), (i) => records[i]!), statistics };
 }
 

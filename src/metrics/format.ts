@@ -18,6 +18,12 @@ export function formatNumber(value: number): string {
   return String(Number(value.toPrecision(4)));
 }
 
+/** A size for people, in decimal units: `512 B`, `1.2 MB`, `13.5 GB`. */
+export function formatBytes(bytes: number): string {
+  const power = Math.min(Math.max(Math.floor(Math.log10(bytes) / 3), 0), 4);
+  return power === 0 ? `${Math.round(bytes)} B` : `${(bytes / 1000 ** power).toFixed(1)} ${"_kMGT"[power]}B`;
+}
+
 /** A camelCase name for people: `tokensPerSecond` is `tokens/s`, `learningRate` is `learning rate`. */
 export function formatName(name: string): string {
   return name.replace(/PerSecond$/, "/s").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);

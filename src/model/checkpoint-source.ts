@@ -1,10 +1,15 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
+import { parseHubId } from "../hub/hub-id.ts";
+import { resolveModel } from "../hub/resolve.ts";
 import type { DType } from "../native/binding.ts";
-import { SafetensorsFile } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { elementBytes, type WeightFile } from "../tensor/weight-file.ts";
 import type { ModelConfig } from "./families/family.ts";
+import { readJsonObject } from "./formats/json-file.ts";
+import { observed } from "./formats/load-progress.ts";
+import { openWeightFiles } from "./formats/weight-files.ts";
 import { openGguf } from "./gguf/checkpoint.ts";
 
 /** A pretrained model on disk, whatever its format: what a Hugging Face folder says, and its tensors by their names there. */
@@ -34,36 +39,42 @@ const companionNames = [
 const expectedModel = "give a Hugging Face folder (config.json, model.safetensors) or a .gguf file";
 
 /**
- * Opens a Hugging Face folder (`config.json` with one or several `.safetensors`) or a `.gguf` file.
+ * Opens a folder or a `.gguf` file by its path, or by a name on the hub, whose repository is then the checkpoint's `path`.
  *
- * @throws {CheckpointError} when it is neither, or incomplete; pickled weights (`.bin`) are never opened
+ * @throws {CheckpointError} when it is neither, or incomplete
+ * @throws as `resolveModel`
  */
-export async function openCheckpoint(path: string): Promise<CheckpointSource> {
+export async function openCheckpoint(pathOrId: string): Promise<CheckpointSource> {
+  const path = await resolveModel(pathOrId);
+  const source = await openLocalCheckpoint(path);
+  return path === pathOrId ? source : { ...source, path: parseHubId(pathOrId)?.repo ?? path };
+}
+
+/**
+ * Opens a Hugging Face folder (`config.json` with safetensors or, where it has none, `pytorch_model.bin`) or a `.gguf` file. Inside of
+ * `observeLoading` the source reports what is read of it.
+ *
+ * @throws {CheckpointError} when it is neither, or incomplete
+ */
+async function openLocalCheckpoint(path: string): Promise<CheckpointSource> {
   if (!existsSync(path)) throw new CheckpointError(`${path}: no such folder or file; ${expectedModel}`);
   if (statSync(path).isDirectory()) return openFolder(path);
   if (path.endsWith(".gguf")) return openGgufSource(path);
   throw new CheckpointError(`${path}: a file that is no .gguf; ${expectedModel}`);
 }
 
-/** Parses a JSON file that must hold an object. */
-function readJsonObject(path: string): ModelConfig {
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(path, "utf8"));
-  } catch (cause) {
-    throw new CheckpointError(`${path}: cannot be read as JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as ModelConfig;
-  throw new CheckpointError(`${path}: expected a JSON object`);
-}
+/** Of weights; masks and the like may be whole numbers. */
+const floatDtypes: readonly DType[] = ["float32", "bfloat16", "float16", "float64"];
 
 function openFolder(path: string): CheckpointSource {
   const configFile = join(path, "config.json");
   if (!existsSync(configFile)) {
     throw new CheckpointError(`${path}: has no config.json; a Hugging Face model folder has one beside its weights`);
   }
-  const files = weightFiles(path).map((file) => new SafetensorsFile(join(path, file)));
-  const owners = new Map<string, SafetensorsFile>();
+  const config = readJsonObject(configFile);
+  checkUnquantised(configFile, config);
+  const files = openWeightFiles(path);
+  const owners = new Map<string, WeightFile>();
   for (const file of files) {
     for (const name of file.names()) {
       const other = owners.get(name);
@@ -71,52 +82,50 @@ function openFolder(path: string): CheckpointSource {
       owners.set(name, file);
     }
   }
-  const owner = (name: string): SafetensorsFile => {
-    const stored = owners.get(name);
-    if (!stored) throw new CheckpointError(`${path}: no tensor "${name}"`);
-    return stored;
+  const owner = (name: string): WeightFile => {
+    const file = owners.get(name);
+    if (!file) throw new CheckpointError(`${path}: no tensor "${name}"`);
+    return file;
   };
-  const shape = (name: string): number[] => owner(name).shape(name);
+  const shape = (name: string) => owner(name).shape(name);
+  const dtype = (name: string) => owner(name).dtype(name);
   const generationFile = join(path, "generation_config.json");
   const presentNames = companionNames.filter((name) => existsSync(join(path, name)));
-  const largest = [...owners.keys()].reduce<string | undefined>((best, name) => {
-    const size = (candidate: string) => shape(candidate).reduce((product, n) => product * n, 1);
-    return best === undefined || size(name) > size(best) ? name : best;
-  }, undefined);
-  return {
+  const largest = [...owners.keys()].filter((name) => floatDtypes.includes(dtype(name))).reduce<string | undefined>(
+    (best, name) => (best === undefined || count(shape(name)) > count(shape(best)) ? name : best), undefined,
+  );
+  const source: CheckpointSource = {
     path,
-    config: readJsonObject(configFile),
+    config,
     generationConfig: existsSync(generationFile) ? readJsonObject(generationFile) : {},
     companions: new Map(presentNames.map((name) => [name, readFileSync(join(path, name), "utf8")])),
-    dtype: largest === undefined ? undefined : owner(largest).dtype(largest),
+    dtype: largest === undefined ? undefined : dtype(largest),
     names: () => [...owners.keys()],
     shape,
-    read: (name) => owner(name).read(name),
+    read: (name) => {
+      if (floatDtypes.includes(dtype(name))) return owner(name).read(name);
+      throw new CheckpointError(
+        `${owner(name).path}: "${name}" is ${dtype(name)}, expected floating-point weights; ` +
+          "quantised models are read as .gguf files only",
+      );
+    },
     close: () => {}, // a mapping ends with the last tensor that looks into it
   };
+  return observed(source, (name) => count(shape(name)) * elementBytes[dtype(name)]);
 }
 
-function weightFiles(path: string): string[] {
-  if (existsSync(join(path, "model.safetensors"))) return ["model.safetensors"];
-  const indexFile = join(path, "model.safetensors.index.json");
-  if (existsSync(indexFile)) {
-    const map = readJsonObject(indexFile).weight_map;
-    if (typeof map !== "object" || map === null) throw new CheckpointError(`${indexFile}: has no "weight_map"`);
-    const files = [...new Set(Object.values(map).map(String))];
-    const missing = files.filter((file) => !existsSync(join(path, file)));
-    if (missing.length > 0) {
-      throw new CheckpointError(
-        `${path}: ${missing.length} of ${files.length} shards are missing, the first is ${missing[0]}; download the model again`,
-      );
-    }
-    return files;
-  }
-  const pickled = existsSync(join(path, "pytorch_model.bin")) || existsSync(join(path, "pytorch_model.bin.index.json"));
+/** Number of elements. */
+function count(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** Packed weights have other names and shapes than the model; this says why before they are compared. */
+function checkUnquantised(configFile: string, { quantization_config: quantization }: ModelConfig): void {
+  if (quantization === undefined || quantization === null) return;
+  const method = JSON.stringify((quantization as { quant_method?: unknown }).quant_method) ?? "of an unnamed kind";
   throw new CheckpointError(
-    pickled
-      ? `${path}: has pickled weights only (pytorch_model.bin), which can run code when opened and are never loaded; ` +
-          "convert them to safetensors"
-      : `${path}: has no model.safetensors (nor model.safetensors.index.json with shards)`,
+    `${configFile}: "quantization_config" says that the weights are quantised (${method}), which tschat reads from .gguf files only; ` +
+      "choose the model's version in bfloat16 or float16, or a .gguf file",
   );
 }
 
@@ -128,7 +137,7 @@ function openGgufSource(path: string): CheckpointSource {
     companions.set("tokenizer.json", tokenizerJson).set("tokenizer_config.json", JSON.stringify(config, null, 2));
     if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);
   }
-  return {
+  const source: CheckpointSource = {
     path,
     config: gguf.config,
     generationConfig: gguf.generationConfig,
@@ -139,4 +148,7 @@ function openGgufSource(path: string): CheckpointSource {
     read: (name) => gguf.read(name),
     close: () => {}, // as above
   };
+  const elements = gguf.names().reduce((sum, name) => sum + count(gguf.shape(name)), 0);
+  const elementSize = statSync(path).size / Math.max(elements, 1); // a mean: how many bits one takes depends on its tensor
+  return observed(source, (name) => count(gguf.shape(name)) * elementSize);
 }

@@ -1,12 +1,9 @@
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import type { DType } from "../native/binding.ts";
 import { layerProduct } from "../nn/layer-product.ts";
 import type { ParameterBlock } from "../nn/parameter-block.ts";
 import { noGrad } from "../tensor/autograd.ts";
 import { zeros } from "../tensor/create.ts";
-import { writeSafetensors } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { CheckpointSource } from "./checkpoint-source.ts";
@@ -16,6 +13,7 @@ import { ConfigReader } from "./families/config-reader.ts";
 import type { CheckpointEntry, Family, ModelConfig } from "./families/family.ts";
 import { familyOf } from "./families/registry.ts";
 import { storedName } from "./family-names.ts";
+import { writeModelFolder } from "./formats/folder-writer.ts";
 import { type LayerRunner, plainRunner } from "./layer-runner.ts";
 import { leafShape, toCheckpoint, toLeaf } from "./layout.ts";
 import { Lora, type LoraOptions, moduleOf } from "./lora.ts";
@@ -213,16 +211,12 @@ export abstract class PretrainedModel {
     this.#source = undefined;
   }
 
-  /** The files of a self-contained Hugging Face folder, adapters merged, are written into `dir`, which is made if need be. */
-  async save(dir: string, options: { dtype?: DType; flatOf?: FlatReader } = {}): Promise<void> {
-    const dtype = options.dtype ?? this.savedDtype;
+  /**
+   * The files of a self-contained Hugging Face folder, adapters merged, are written into `dir`, which is made if need be; weights of more
+   * than `maxShardSize` bytes (default 5e9) as several files with an index.
+   */
+  async save(dir: string, options: { dtype?: DType; flatOf?: FlatReader; maxShardSize?: number } = {}): Promise<void> {
     const flatOf = options.flatOf ?? ((block) => block.flat);
-    mkdirSync(dir, { recursive: true });
-    const json = (name: string, value: unknown) => writeFileSync(join(dir, name), `${JSON.stringify(value, null, 2)}\n`);
-    const { torch_dtype: _old, ...config } = this.config;
-    json("config.json", { ...config, architectures: [this.architecture], dtype });
-    json("generation_config.json", this.generationConfig);
-    for (const [name, text] of this.companions) writeFileSync(join(dir, name), text);
     let last: { block: ParameterBlock; flat: Tensor } | undefined; // of the blocks that are asked for one is in memory
     const rows = (entry: CheckpointEntry): Tensor => {
       const block = this.blockOf(entry);
@@ -230,14 +224,14 @@ export abstract class PretrainedModel {
       const base = this.#rowsOf(entry, last.flat), module = moduleOf(entry.name), { lora } = block;
       return toCheckpoint(entry, lora?.has(module) ? noGrad(() => base.to("float32").add(lora.delta(module))) : base);
     };
-    // Written aside and renamed: the checkpoint that `masterOf` reads may be this very file, and it is mapped.
-    const weights = join(dir, "model.safetensors");
-    writeSafetensors(
-      `${weights}.part`,
-      this.entries.map((entry) => ({ name: storedName(entry.name, this.family), shape: entry.shape, read: () => rows(entry) })),
-      dtype,
-    );
-    renameSync(`${weights}.part`, weights);
+    writeModelFolder(dir, {
+      config: { ...this.config, architectures: [this.architecture] },
+      generationConfig: this.generationConfig,
+      companions: this.companions,
+      tensors: this.entries.map((entry) => ({ name: storedName(entry.name, this.family), shape: entry.shape, read: () => rows(entry) })),
+      dtype: options.dtype ?? this.savedDtype,
+      maxShardSize: options.maxShardSize,
+    });
   }
 
   /** The adapters alone are written into `dir` in PEFT's format, with the model's own head where that is new. */

@@ -9,8 +9,8 @@ import { sftFields, type SftConfig } from "../sft/config.ts";
 const ownFields = {
   ...group("Model:", {
     model: path({
-      hint: "<dir|file.gguf>", optional: true, aliases: ["actor_model"],
-      help: "pretrained model that step sft starts from: a Hugging Face folder or a .gguf file",
+      hint: "<model>", optional: true, aliases: ["actor_model"], hub: "model",
+      help: "pretrained model that step sft starts from: a Hugging Face folder, a .gguf file, or org/name[@revision] on the hub",
     }),
   }),
   ...outputField,
@@ -45,7 +45,7 @@ export interface TrainConfig {
 
 /** Settings of `tschat quickstart`. */
 export const quickstartFields = {
-  model: path({ hint: "<file.gguf>", help: "SmolLM2-135M-Instruct; npm run quickstart fetches it and passes it" }),
+  model: path({ hint: "<file.gguf>", hub: "model", help: "SmolLM2-135M-Instruct; npm run quickstart fetches it and passes it" }),
   output: path({ hint: "<dir>", default: "runs/quickstart", help: "run folder to write" }),
   seed: integer({ default: 1234, min: 0, help: "seed of shuffling, initialisation and sampling" }),
   ...machineFields,

@@ -9,13 +9,15 @@ import { ConfigError } from "../errors.ts";
 export const ppoFields = {
   ...group("Models:", {
     actor: path({
-      hint: "<dir>", aliases: ["actor_model_name_or_path"], help: "SFT model: the actor starts from it, the reference stays at it",
+      hint: "<model>", aliases: ["actor_model_name_or_path"], hub: "model",
+      help: "SFT model: the actor starts from it, the reference stays at it",
     }),
     actorAdapter: path({
-      hint: "<dir>", optional: true, help: "LoRA adapter in PEFT's format, merged into the SFT model before anything else",
+      hint: "<dir>", optional: true, hub: "adapter", help: "LoRA adapter in PEFT's format, merged into the SFT model before anything else",
     }),
     rewardModel: path({
-      hint: "<dir>", aliases: ["critic_model_name_or_path"], help: "reward model: gives the scores; the critic starts from it",
+      hint: "<model>", aliases: ["critic_model_name_or_path"], hub: "model",
+      help: "reward model: gives the scores; the critic starts from it",
     }),
   }),
   ...outputField,

@@ -8,7 +8,7 @@ import { ConfigError } from "../errors.ts";
 export const rewardFields = {
   ...group("Model:", {
     model: path({
-      hint: "<dir|file.gguf>", aliases: ["model_name_or_path"],
+      hint: "<model>", aliases: ["model_name_or_path"], hub: "model",
       help: "model to start from, usually the SFT model; it gets a new score head",
     }),
     ...adapterField,

@@ -8,7 +8,8 @@ import { ConfigError } from "../errors.ts";
 export const sftFields = {
   ...group("Model:", {
     model: path({
-      hint: "<dir|file.gguf>", aliases: ["model_name_or_path"], help: "model to start from: a Hugging Face folder or a .gguf file",
+      hint: "<model>", aliases: ["model_name_or_path"], hub: "model",
+      help: "model to start from: a Hugging Face folder, a .gguf file, or org/name[@revision] on the hub",
     }),
     ...adapterField,
   }),

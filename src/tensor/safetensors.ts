@@ -1,17 +1,16 @@
-import { closeSync, openSync, readSync, statSync, writeSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { CheckpointError } from "../errors.ts";
 import type { DType } from "../native/binding.ts";
 import { mapFile } from "./create.ts";
+import { type FileParts, readParts } from "./file-parts.ts";
 import type { Tensor } from "./tensor.ts";
+import { elementBytes, mappedElements, type WeightFile } from "./weight-file.ts";
 
 const dtypes: Readonly<Record<string, DType>> = {
   F32: "float32", BF16: "bfloat16", F16: "float16", F64: "float64",
   I64: "int64", I32: "int32", I16: "int16", I8: "int8", U8: "uint8", BOOL: "bool",
 };
 const tags = Object.fromEntries(Object.entries(dtypes).map(([tag, dtype]) => [dtype, tag])) as Readonly<Record<DType, string>>;
-const elementBytes: Readonly<Record<DType, number>> = {
-  float32: 4, bfloat16: 2, float16: 2, float64: 8, int64: 8, int32: 4, int16: 2, int8: 1, uint8: 1, bool: 1,
-};
 
 /** A header larger than this is damage, not a model: the largest published ones have a few MB. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -24,7 +23,7 @@ interface Entry {
 }
 
 /** A `.safetensors` file, memory-mapped: opening reads the header only, and a tensor's bytes are read when it is used. */
-export class SafetensorsFile {
+export class SafetensorsFile implements WeightFile {
   readonly path: string;
   readonly #entries: ReadonlyMap<string, Entry>;
   readonly #bytes: Tensor;
@@ -32,7 +31,7 @@ export class SafetensorsFile {
   /** @throws {CheckpointError} when the file is missing, truncated or malformed, with the tensor it concerns */
   constructor(path: string) {
     this.path = path;
-    const { entries, size } = readHeader(path);
+    const { entries, size } = readParts(path, readHeader);
     this.#entries = entries;
     this.#bytes = mapFile(path, size);
   }
@@ -44,10 +43,7 @@ export class SafetensorsFile {
   /** The tensor in its own dtype, a view of the mapped file that must not be written to. */
   read(name: string): Tensor {
     const { dtype, shape, start, end } = this.#entry(name);
-    const bytes = this.#bytes.slice(0, start, end);
-    // A view of wider elements must start at a multiple of their size; the format does not promise it, so an odd one is copied.
-    const aligned = start % elementBytes[dtype] === 0 ? bytes : bytes.clone();
-    return aligned.viewAs(dtype).reshape(shape);
+    return mappedElements(this.#bytes, start, end, dtype).reshape(shape);
   }
 
   #entry(name: string): Entry {
@@ -57,68 +53,89 @@ export class SafetensorsFile {
   }
 }
 
-function readHeader(path: string): { entries: Map<string, Entry>; size: number } {
-  const size = fileSize(path);
-  const descriptor = openSync(path, "r");
-  try {
-    const length = Buffer.alloc(8);
-    if (size < 8 || readSync(descriptor, length, 0, 8, 0) < 8) {
-      throw new CheckpointError(`${path}: ${size} bytes are too few for a safetensors file; download it again`);
-    }
-    const headerBytes = Number(length.readBigUInt64LE(0));
-    if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) {
-      throw new CheckpointError(
-        `${path}: the header claims ${headerBytes} bytes, the file has ${size}: it is truncated or no safetensors file; ` +
-          "download it again",
-      );
-    }
-    const text = Buffer.alloc(headerBytes);
-    readSync(descriptor, text, 0, headerBytes, 8);
-    return { entries: parseHeader(path, text.toString("utf8"), 8 + headerBytes, size), size };
-  } finally {
-    closeSync(descriptor);
+function readHeader(file: FileParts): { entries: Map<string, Entry>; size: number } {
+  const { path, size } = file;
+  if (size < 8) throw new CheckpointError(`${path}: ${size} bytes are too few for a safetensors file; download it again`);
+  const headerBytes = Number(file.at(0, 8).readBigUInt64LE(0));
+  if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) {
+    throw new CheckpointError(
+      `${path}: the header claims ${headerBytes} bytes, the file has ${size}: it is truncated or no safetensors file; download it again`,
+    );
   }
+  const entries = new Map<string, Entry>();
+  for (const [name, value] of Object.entries(parseHeader(path, file.at(8, headerBytes).toString("utf8")))) {
+    if (name !== "__metadata__") entries.set(name, readEntry(path, name, value, 8 + headerBytes));
+  }
+  checkLayout(path, entries, 8 + headerBytes, size);
+  return { entries, size };
 }
 
-function fileSize(path: string): number {
-  try {
-    return statSync(path).size;
-  } catch (cause) {
-    throw new CheckpointError(`${path}: cannot be read: ${(cause as Error).message}`, { cause });
-  }
-}
-
-function parseHeader(path: string, text: string, dataStart: number, size: number): Map<string, Entry> {
-  let header: Record<string, { dtype?: unknown; shape?: unknown; data_offsets?: unknown }>;
+function parseHeader(path: string, text: string): Record<string, unknown> {
+  let header: unknown;
   try {
     header = JSON.parse(text);
   } catch (cause) {
     throw new CheckpointError(`${path}: the header is no JSON; the file is damaged or no safetensors file`, { cause });
   }
-  const entries = new Map<string, Entry>();
-  for (const [name, { dtype: tag, shape, data_offsets: offsets }] of Object.entries(header)) {
-    if (name === "__metadata__") continue;
-    const dtype = typeof tag === "string" && Object.hasOwn(dtypes, tag) ? dtypes[tag] : undefined;
-    if (!dtype) {
-      const known = Object.keys(dtypes).join(", ");
-      throw new CheckpointError(`${path}: "${name}" has dtype ${JSON.stringify(tag)}, expected one of ${known}`);
-    }
-    if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) {
-      throw new CheckpointError(`${path}: "${name}" has a malformed shape or offsets`);
-    }
-    const [from, to] = offsets as [number, number];
-    const expected = shape.reduce((product, n) => product * n, elementBytes[dtype]);
-    if (to - from !== expected) {
-      throw new CheckpointError(
-        `${path}: "${name}" is ${tag}[${shape.join(", ")}] and needs ${expected} bytes, the header gives it ${to - from}`,
-      );
-    }
-    if (dataStart + to > size) {
-      throw new CheckpointError(`${path}: truncated: "${name}" ends at byte ${dataStart + to}, the file has ${size}; download it again`);
-    }
-    entries.set(name, { dtype, shape, start: dataStart + from, end: dataStart + to });
+  if (typeof header !== "object" || header === null || Array.isArray(header)) {
+    throw new CheckpointError(`${path}: the header is no JSON object; the file is damaged or no safetensors file`);
   }
-  return entries;
+  // JSON.parse takes the last of two equal names; other programs may take the first, so they would see another model.
+  if (countKeys(text) !== Object.keys(header).length) {
+    throw new CheckpointError(`${path}: the header has a name twice, which the format forbids`);
+  }
+  return header as Record<string, unknown>;
+}
+
+/** Number of the keys of a JSON object, equal ones counted apart: colons outside of strings and of anything nested. */
+function countKeys(json: string): number {
+  let depth = 0, keys = 0;
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
+    if (token === "{" || token === "[") depth++;
+    else if (token === "}" || token === "]") depth--;
+    else if (token === ":" && depth === 1) keys++;
+  }
+  return keys;
+}
+
+function readEntry(path: string, name: string, value: unknown, dataStart: number): Entry {
+  const { dtype: tag, shape, data_offsets: offsets } = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+  const dtype = typeof tag === "string" && Object.hasOwn(dtypes, tag) ? dtypes[tag] : undefined;
+  if (!dtype) {
+    const remedy = typeof tag === "string" && /^F[468]_/.test(tag) ? ": choose the model's version in BF16 or F16" : "";
+    throw new CheckpointError(
+      `${path}: "${name}" has dtype ${JSON.stringify(tag)}, expected one of ${Object.keys(dtypes).join(", ")}${remedy}`,
+    );
+  }
+  if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) {
+    throw new CheckpointError(`${path}: "${name}" has a malformed shape or offsets`);
+  }
+  const [from, to] = offsets as [number, number];
+  const expected = shape.reduce((product, n) => product * n, elementBytes[dtype]);
+  if (to - from !== expected) {
+    throw new CheckpointError(
+      `${path}: "${name}" is ${tag}[${shape.join(", ")}] and needs ${expected} bytes, the header gives it ${to - from}`,
+    );
+  }
+  return { dtype, shape, start: dataStart + from, end: dataStart + to };
+}
+
+/** The format wants the tensors one behind the other and nothing else, so that no byte has two meanings or none. */
+function checkLayout(path: string, entries: ReadonlyMap<string, Entry>, dataStart: number, size: number): void {
+  let end = dataStart, last = "the header";
+  for (const [name, entry] of [...entries].sort(([, a], [, b]) => a.start - b.start || a.end - b.end)) {
+    if (entry.end > size) {
+      throw new CheckpointError(`${path}: truncated: "${name}" ends at byte ${entry.end}, the file has ${size}; download it again`);
+    }
+    if (entry.start !== end) {
+      const found = entry.start < end ? "overlaps" : "leaves a gap behind";
+      throw new CheckpointError(`${path}: "${name}" ${found} ${last}, which the format forbids; the file is damaged`);
+    }
+    end = entry.end;
+    last = `"${name}"`;
+  }
+  if (end === size) return;
+  throw new CheckpointError(`${path}: ${size - end} bytes follow the last tensor, which the format forbids; download it again`);
 }
 
 function isCounts(value: unknown): value is number[] {

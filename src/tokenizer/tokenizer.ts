@@ -1,5 +1,6 @@
 import { type Decoder, Tokenizer as NativeTokenizer } from "tokenizers";
 import { CheckpointError, ConfigError } from "../errors.ts";
+import { resolveModel } from "../hub/resolve.ts";
 import { ChatTemplate, type Piece } from "./chat-template.ts";
 import { readGgufTokenizer } from "./gguf-tokenizer.ts";
 import type { Message } from "./message.ts";
@@ -85,12 +86,13 @@ export class Tokenizer {
   }
 
   /**
-   * Loads from a Hugging Face folder or from a `.gguf` file.
+   * Loads from a Hugging Face folder, from a `.gguf` file, or by a name on the hub, as `resolveModel` takes it.
    *
    * @throws {CheckpointError} when the path has no tokenizer or a malformed one
    * @throws {ConfigError} as `fromParts`
    */
-  static async load(path: string): Promise<Tokenizer> {
+  static async load(pathOrId: string): Promise<Tokenizer> {
+    const path = await resolveModel(pathOrId);
     const parts = path.endsWith(".gguf") ? await readGgufTokenizer(path) : await readTokenizerFolder(path);
     return Tokenizer.fromParts(parts, path);
   }

@@ -66,7 +66,7 @@ describe("bench", () => {
     [["deode"], "unknown command deode; did you mean decode?"],
     [["decode", "--bach", "1"], "unknown flag --bach; did you mean --batch?"],
     [["decode"], "--model: required"],
-    [["decode", "--model", "no-such-folder"], "no-such-folder: no such folder or file"],
+    [["decode", "--model", "no-such-folder"], "no-such-folder: no such file or folder here"],
     [["decode", "--model", model, "--batch", "0"], '--batch: expected whole numbers of at least 1 with commas between them, got "0"'],
     [["decode", "--model", model, "--batch", "1,x"], '--batch: expected whole numbers of at least 1 with commas between them, got "1,x"'],
     [["decode", "--model", model, "--new-tokens", "1"], "--new-tokens: expected a whole number of at least 2, got 1"],

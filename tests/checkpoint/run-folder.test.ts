@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { lockWhenFree } from "../../src/checkpoint/lock.ts";
 import { openPipeline, openRun, readSummary, type RunFolder, type RunOptions } from "../../src/checkpoint/run-folder.ts";
 import { rejection } from "../failure.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
@@ -164,5 +165,49 @@ describe("the lock", () => {
     expect((await rejection(() => open(folder))).message).toBe(
       `--output: another run is using ${folder}: process 1 on elsewhere; if that process has ended, remove ${folder}/run.lock`,
     );
+  });
+});
+
+describe("a lock that is waited for", () => {
+  test("is had when its holder gives it back, and the holder is named once", async () => {
+    const path = join(temporaryFolder(), "some.lock");
+    const holders: string[] = [], order: string[] = [];
+    const unlock = await lockWhenFree(path);
+    const second = lockWhenFree(path, { onWait: (holder) => holders.push(holder) }).then((release) => {
+      order.push("second");
+      return release();
+    });
+    while (holders.length === 0) await new Promise((resolve) => { setImmediate(resolve); });
+    order.push("first");
+    await unlock();
+    await second;
+    expect(order).toEqual(["first", "second"]);
+    expect(holders).toEqual([`process ${process.pid}`]);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("is given up at a signal", async () => {
+    const path = join(temporaryFolder(), "some.lock");
+    await lockWhenFree(path);
+    const controller = new AbortController();
+    await expect(lockWhenFree(path, { signal: controller.signal, onWait: () => controller.abort() })).rejects.toThrow(/aborted/);
+    expect(existsSync(path)).toBe(true); // it is still the first one's
+  });
+
+  test("that was made just now and is still empty is not taken for a dead one's", async () => {
+    const path = join(temporaryFolder(), "some.lock");
+    writeFileSync(path, "");
+    const holders: string[] = [];
+    const controller = new AbortController();
+    const waiting = lockWhenFree(path, {
+      signal: controller.signal,
+      onWait: (holder) => {
+        holders.push(holder);
+        controller.abort();
+      },
+    });
+    writeFileSync(path, JSON.stringify({ pid: process.pid, host: hostname() }));
+    await expect(waiting).rejects.toThrow(/aborted/);
+    expect(holders).toEqual([`process ${process.pid}`]);
   });
 });

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { describeFailure, epilogue, exitCodes } from "../../src/cli/exit-codes.ts";
 import { commands } from "../../src/cli/program.ts";
-import { CheckpointError, ConfigError, DistributedError, Interrupted, OutOfMemoryError } from "../../src/errors.ts";
+import { CheckpointError, ConfigError, DistributedError, HubError, Interrupted, OutOfMemoryError } from "../../src/errors.ts";
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "tschat-test-"));
@@ -14,7 +14,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The real command line in a process of its own. */
 function tschat(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const env = { PATH: process.env["PATH"] };
+  const env = { PATH: process.env["PATH"], HF_HUB_OFFLINE: "1" };
   const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { cwd: folder, encoding: "utf8", env });
   return { status, stdout, stderr };
 }
@@ -55,7 +55,7 @@ describe("bad settings print one message and exit with 2:", () => {
     [["train", "--config", "typo.yaml"], "typo.yaml:3: ppo.klCoeff: unknown setting; did you mean klCoef?\n"],
     [["train", "--kl-coef", "1"], "unknown flag --kl-coef; settings of one step carry its name: --ppo.kl-coef\n"],
     [["train", "--output", "o", "--step", "4"], '--step: expected one or more of sft, reward, ppo, got ["4"]\n'],
-    [["chat"], "--model: required: model to talk with: a Hugging Face folder or a .gguf file\n"],
+    [["chat"], "--model: required: model to talk with: a Hugging Face folder, a .gguf file, or org/name[@revision] on the hub\n"],
     [["chat", "m", "--top-p", "0"], "--top-p: expected a number above 0 and at most 1, got 0\n"],
     [["quickstart"], "--model: required: SmolLM2-135M-Instruct; npm run quickstart fetches it and passes it\n"],
   ])("%j", (args, message) => {
@@ -67,6 +67,7 @@ describe("describeFailure", () => {
   test.each([
     [new ConfigError("c"), { message: "c", exitCode: 2 }],
     [new CheckpointError("c"), { message: "c", exitCode: 2 }],
+    [new HubError("h"), { message: "h", exitCode: 1 }],
     [new Interrupted(3, "f"), { message: "interrupted after step 3; the model is saved in f", exitCode: 130 }],
     [new DistributedError("d"), { message: "DistributedError: d\n(TSCHAT_DEBUG=1 prints the whole error)", exitCode: 1 }],
     [new OutOfMemoryError("m"), { message: "OutOfMemoryError: m\n(TSCHAT_DEBUG=1 prints the whole error)", exitCode: 1 }],

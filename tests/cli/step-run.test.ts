@@ -96,7 +96,7 @@ describe("a finished step", () => {
       message: `${folder}/sft was trained with other settings: maxSteps was not set, now 5; epochs was 1, now 2; ` +
         "go back to them, choose another --output, or --force to train again",
     });
-    const inputs = { model: folder, data: [folder] };
+    const inputs = { model: folder, data: [folder, "org/pairs@main:test"] }; // what the hub has was fetched before
     expect((await runStep(sftSettings, sft({ ...inputs, epochs: 2, force: true }), twoSteps)).perplexity).toBe(2);
   });
 

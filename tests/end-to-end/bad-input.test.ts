@@ -74,7 +74,7 @@ const refusals: [name: string, args: () => string[], message: RegExp][] = [
   [
     "a missing model folder",
     () => sft("--model", "none"),
-    /^none: cannot load a tokenizer: there is no such folder or \.gguf file; give a model folder with tokenizer\.json/,
+    /^none: no such file or folder here, and the cache does not hold a model of this name \(HF_HUB_OFFLINE=1\); to fetch it by hand/,
   ],
   ["a missing .gguf file", () => sft("--model", "none.gguf"), /^none\.gguf: cannot be read as a GGUF file: .*no such file/],
   ["a .gguf file that is none", () => sft("--model", "fake.gguf"), /^fake\.gguf: cannot be read as a GGUF file: .*magic number/],
@@ -108,9 +108,9 @@ const refusals: [name: string, args: () => string[], message: RegExp][] = [
     /^broken-template: chat template: cannot be parsed: .*; correct chat_template\.jinja/,
   ],
   [
-    "pickled weights",
+    "pickled weights that would run a command",
     () => sft("--model", "pickled"),
-    /^pickled: has pickled weights only \(pytorch_model\.bin\), which can run code when opened and are never loaded; convert/,
+    /^pickled\/pytorch_model\.bin: its pickle asks for "posix\.system", which is no part of a tensor; a pickle can run any code/,
   ],
   [
     "a reward model where a language model is expected",
@@ -273,7 +273,7 @@ describe("training that cannot go on ends with exit code 1 and a TrainingError:"
 
 describe("through real processes the message comes once, and the exit code is the rank's:", () => {
   test.each<[string, () => string[], number, RegExp]>([
-    ["a missing model", () => sft("--model", "none"), 2, /^none: cannot load a tokenizer: [^\n]+\n$/],
+    ["a missing model", () => sft("--model", "none"), 2, /^none: no such file or folder here, [^\n]+\n$/],
     ["a wrong flag", () => sft("--epochs", "0"), 2, /^--epochs: expected a whole number of at least 1, got 0\n$/],
     [
       "a damaged model",
@@ -281,7 +281,7 @@ describe("through real processes the message comes once, and the exit code is th
       1,
       /^TrainingError: the loss became NaN at step 1: [^\n]+\n\(TSCHAT_DEBUG=1 prints the whole error\)\n$/,
     ],
-    ["a missing model to chat with", () => ["chat", "none"], 2, /^none: cannot load a tokenizer: [^\n]+\n$/],
+    ["a missing model to chat with", () => ["chat", "none"], 2, /^none: no such file or folder here, [^\n]+\n$/],
   ])("%s", async (_name, args, code, message) => {
     const end = await tschat(args(), { cwd: folder });
     expect(end.err).toMatch(message);
@@ -297,7 +297,7 @@ describe("the library throws", () => {
     [
       "for a missing model",
       () => CausalLM.load("none"),
-      { name: "CheckpointError", code: "E_CHECKPOINT", message: /^none: no such folder or file/ },
+      { name: "ConfigError", code: "E_CONFIG", message: /^none: no such file or folder here, and the cache does not hold a model/ },
     ],
     [
       "for a missing reward model",

@@ -1,5 +1,6 @@
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { readTensors, writeTensors } from "../model/safetensors-file.ts";
 import { writeTinyModel } from "../model/tiny-model.ts";
@@ -37,7 +38,7 @@ function writeBrokenModels(folder: string): void {
   writeFileSync(join(copy("broken-template"), "chat_template.jinja"), "{% for message in messages %}{{ message.content }}");
   const pickled = copy("pickled");
   rmSync(join(pickled, "model.safetensors"));
-  writeFileSync(join(pickled, "pytorch_model.bin"), "not opened");
+  copyFileSync(fileURLToPath(new URL("../fixtures/torch-files/os-system.bin", import.meta.url)), join(pickled, "pytorch_model.bin"));
   writeFileSync(join(folder, "fake.gguf"), "this is no GGUF file");
   writeFileSync(join(folder, "model.bin"), "");
   for (const [name, of] of [

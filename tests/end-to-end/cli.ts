@@ -23,10 +23,20 @@ export interface Running {
   readonly end: Promise<End>;
 }
 
+interface StartOptions {
+  readonly cwd?: string;
+  readonly input?: string;
+  /** Variables besides the ones that every run has. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** No test reaches the real hub: a name that is no path is looked for in a cache that is not there. */
+const noHub = { HF_HUB_OFFLINE: "1", HF_HUB_CACHE: "/nonexistent/hub" };
+
 /** Starts `tschat` with these arguments, in a process of its own; `input` is its whole standard input. */
-export function start(args: readonly string[], { cwd, input }: { cwd?: string; input?: string } = {}): Running {
+export function start(args: readonly string[], { cwd, input, env: more }: StartOptions = {}): Running {
   // One thread: several of these run beside each other, and a tiny model has nothing to share.
-  const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1" };
+  const env = { PATH: process.env["PATH"], OMP_NUM_THREADS: "1", ...noHub, ...more };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ["pipe", "pipe", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
   onTestFinished(() => {
     child.kill("SIGKILL");
@@ -57,7 +67,7 @@ export function start(args: readonly string[], { cwd, input }: { cwd?: string; i
 }
 
 /** Runs `tschat` to its end. */
-export function tschat(args: readonly string[], options: { cwd?: string; input?: string } = {}): Promise<End> {
+export function tschat(args: readonly string[], options: StartOptions = {}): Promise<End> {
   return start(args, options).end;
 }
 

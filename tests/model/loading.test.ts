@@ -6,6 +6,7 @@ import { RewardModel } from "../../src/model/reward-model.ts";
 import { noGrad } from "../../src/tensor/autograd.ts";
 import { assertClose } from "../assert-close.ts";
 import { temporaryFolder } from "../temporary-folder.ts";
+import { archive, floats, int, join as joinBytes, pickle, tensorCall, text } from "./formats/torch-archive.ts";
 import { type PlainTensor, readTensors, writeTensors } from "./safetensors-file.ts";
 import { type TinyModelOptions, writeTinyModel } from "./tiny-model.ts";
 import { float32Bytes, type GgufTensor, writeGguf } from "./gguf/write-gguf.ts";
@@ -73,6 +74,35 @@ describe("the same model comes from", () => {
     });
     expect(logitsOf(await load(folder)).toArray()).toEqual(expected);
   });
+
+  test("files of torch.save, one and two, with a tied head stored once more as a view of the same storage", async () => {
+    const folder = folderWith({ family: "llama", config: { tie_word_embeddings: true } });
+    const expected = logitsOf(await load(folder)).toArray();
+    const tensors = [...readTensors(join(folder, "model.safetensors"))];
+    const halves = [tensors.slice(0, 7), tensors.slice(7)];
+    rmSync(join(folder, "model.safetensors"));
+    const files = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+    for (const [i, half] of halves.entries()) writeFileSync(join(folder, files[i] ?? ""), torchFile(new Map(half), i === 0));
+    const weightMap = Object.fromEntries(halves.flatMap((half, i) => half.map(([name]) => [name, files[i]])));
+    writeFileSync(join(folder, "pytorch_model.bin.index.json"), JSON.stringify({ weight_map: weightMap }));
+    expect(logitsOf(await load(folder)).toArray()).toEqual(expected);
+    writeFileSync(join(folder, "pytorch_model.bin"), torchFile(new Map(tensors), true)); // one file wins over shards
+    for (const file of files) rmSync(join(folder, file));
+    expect(logitsOf(await load(folder)).toArray()).toEqual(expected);
+  });
+
+  /** What torch.save makes of tensors, each in a storage of its own; with `tied` "lm_head.weight" is a view of the first. */
+  function torchFile(tensors: ReadonlyMap<string, PlainTensor>, tied: boolean): Buffer {
+    const item = (name: string, { shape, data }: PlainTensor, key: number) => {
+      const strides = shape.map((_, i) => int(shape.slice(i + 1).reduce((product, size) => product * size, 1)));
+      return joinBytes(text(name), tensorCall({ key: String(key), numel: int(data.length), shape: shape.map(int), strides }), "s");
+    };
+    const list = [...tensors];
+    const items = list.map(([name, tensor], key) => item(name, tensor, key));
+    const [first] = list;
+    if (tied && first) items.push(item("lm_head.weight", first[1], 0));
+    return archive(pickle("}", ...items), Object.fromEntries(list.map(([, { data }], key) => [key, floats(...data)])));
+  }
 
   test("old and new spellings of the configuration", async () => {
     const folder = folderWith({ family: "llama", config: { rope_parameters: { rope_type: "linear", rope_theta: 500, factor: 2 } } });
@@ -185,12 +215,12 @@ describe("a folder is refused", () => {
     [
       "without weights",
       (folder) => rmSync(join(folder, "model.safetensors")),
-      /: has no model\.safetensors \(nor model\.safetensors\.index\.json with shards\)$/,
+      /: has no weights: expected model\.safetensors or pytorch_model\.bin, or shards with model\.safetensors\.index\.json$/,
     ],
     [
-      "with pickled weights only",
+      "whose pytorch_model.bin is something else",
       (folder) => renameSync(join(folder, "model.safetensors"), join(folder, "pytorch_model.bin")),
-      /: has pickled weights only \(pytorch_model\.bin\), which can run code/,
+      /pytorch_model\.bin: neither a zip archive nor a pickle, as files of torch\.save are; download it again$/,
     ],
     [
       "with a shard missing",
@@ -261,7 +291,7 @@ describe("weights are refused", () => {
     [
       "that are something else",
       (folder) => writeFileSync(file(folder), "<!DOCTYPE html><html>not found</html>"),
-      /: the header claims \d+ bytes, the file has 37: it is truncated or no/,
+      /model\.safetensors: is a web page, not the file itself; download it again /,
     ],
     ["with a damaged header", (folder) => changeHeader(folder, '{"model.', 'x"model.'), /: the header is no JSON; the file is damaged/],
     [
@@ -360,7 +390,6 @@ describe("a configuration is refused", () => {
       /^config\.json: "rope_parameters\.mrope_section": \[1,2\] is no option that tschat knows/,
     ],
     ["llama", { use_qk_clamp: 3 }, /^config\.json: "use_qk_clamp": 3 is no option that tschat knows for Llama; if .*, remove the key$/],
-    ["llama", { quantization_config: { bits: 4 } }, /^config\.json: "quantization_config": \{"bits":4\} is no option/],
     ["opt", { num_attention_heads: 5 }, /^config\.json: "hidden_size" \(32\) must be a multiple of "num_attention_heads" \(5\)$/],
     ["opt", { activation_function: "tanh" }, /^config\.json: "activation_function": expected one of /],
     ["opt", { ffn_dim: null }, /^config\.json: "ffn_dim": expected a positive whole number, found nothing$/],
