@@ -5,6 +5,7 @@ import { chatCommand } from "./chat.ts";
 import { dataPreviewCommand, dataValidateCommand } from "./data.ts";
 import { downloadCommand } from "./download.ts";
 import { describeFailure, epilogue } from "./exit-codes.ts";
+import { exportCommand } from "./export.ts";
 import { mergeCommand } from "./merge.ts";
 import { ppoCommand } from "./ppo.ts";
 import { quickstartCommand } from "./quickstart.ts";
@@ -15,7 +16,7 @@ import { trainCommand } from "./train.ts";
 /** All commands, in the order of the help text. */
 export const commands = [
   quickstartCommand, trainCommand, sftCommand, rewardCommand, ppoCommand, dataPreviewCommand, dataValidateCommand, mergeCommand,
-  chatCommand, downloadCommand,
+  exportCommand, chatCommand, downloadCommand,
 ];
 
 /** Runs one command line (without `node` and the script). Prints an error and gives its exit code instead of throwing. */

@@ -51,7 +51,9 @@ export function promptEncoder(
 ): RecordEncoder<PromptRecord, PromptSample> {
   return recordEncoder({ setting: "maxPromptLen", limit: maxPromptLen, truncation, options: {} }, {
     encode: async ({ prompt }: PromptRecord) => {
-      if (typeof prompt === "string") return { tokens: await encoder.encode(prompt, { addSpecialTokens: true }), messages: undefined, text: prompt };
+      if (typeof prompt === "string") {
+        return { tokens: await encoder.encode(prompt, { addSpecialTokens: true }), messages: undefined, text: prompt };
+      }
       return { tokens: await encoder.encodePrompt(prompt), messages: prompt, text: prompt.at(-1)?.content ?? "" };
     },
     lengthOf: ({ tokens }) => tokens.length,

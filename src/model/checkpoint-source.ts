@@ -4,7 +4,6 @@ import { CheckpointError } from "../errors.ts";
 import { parseHubId } from "../hub/hub-id.ts";
 import { resolveModel } from "../hub/resolve.ts";
 import type { DType } from "../native/binding.ts";
-import { fromData } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { elementBytes, type WeightFile } from "../tensor/weight-file.ts";
 import type { ModelConfig } from "./families/family.ts";
@@ -130,21 +129,24 @@ function checkUnquantised(configFile: string, { quantization_config: quantizatio
   );
 }
 
-async function openGgufSource(path: string): Promise<CheckpointSource> {
-  const gguf = await openGguf(path);
-  const { tokenizerJson, config, chatTemplate } = gguf.tokenizer;
-  const companions = new Map([["tokenizer.json", tokenizerJson], ["tokenizer_config.json", JSON.stringify(config, null, 2)]]);
-  if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);
+function openGgufSource(path: string): CheckpointSource {
+  const gguf = openGguf(path);
+  const companions = new Map<string, string>();
+  if (gguf.tokenizer !== undefined) {
+    const { tokenizerJson, config, chatTemplate } = gguf.tokenizer;
+    companions.set("tokenizer.json", tokenizerJson).set("tokenizer_config.json", JSON.stringify(config, null, 2));
+    if (chatTemplate !== undefined) companions.set("chat_template.jinja", chatTemplate);
+  }
   const source: CheckpointSource = {
     path,
     config: gguf.config,
     generationConfig: gguf.generationConfig,
     companions,
-    dtype: undefined,
+    dtype: gguf.dtype,
     names: () => gguf.names(),
     shape: (name) => gguf.shape(name),
-    read: (name) => fromData(gguf.read(name), gguf.shape(name), "float32"),
-    close: () => gguf.close(),
+    read: (name) => gguf.read(name),
+    close: () => {}, // as above
   };
   const elements = gguf.names().reduce((sum, name) => sum + count(gguf.shape(name)), 0);
   const elementSize = statSync(path).size / Math.max(elements, 1); // a mean: how many bits one takes depends on its tensor

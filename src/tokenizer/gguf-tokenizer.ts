@@ -1,41 +1,15 @@
-import { gguf } from "@huggingface/gguf";
 import { CheckpointError, ConfigError } from "../errors.ts";
+import { readGgufHeader } from "./gguf-header.ts";
 import { mergesFromScores } from "./gguf-merges.ts";
+import { PRE_TOKENIZATIONS } from "./gguf-pre-tokenizers.ts";
 import type { TokenizerParts } from "./parts.ts";
+import { bpeModel, byteLevel, surround, type TokenizerPipeline, tokenizerJson } from "./tokenizer-json.ts";
 
-/** llama.cpp's token types (`tokenizer.ggml.token_type`) that make a token an added one. */
-const UNKNOWN = 2;
-const CONTROL = 3;
-const USER_DEFINED = 4;
+/** llama.cpp's types of tokens (`tokenizer.ggml.token_type`). */
+export const TOKEN_TYPES = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
-const BYTE_LEVEL = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-
-/** GPT-4's split, with numbers in groups of at most `digits`. */
-function splitByPattern(digits: string): object {
-  const pattern =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" +
-    digits +
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-  const split = { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
-  return { type: "Sequence", pretokenizers: [split, { ...BYTE_LEVEL, use_regex: false }] };
-}
-
-interface PreTokenization {
-  preTokenizer: object;
-  normalizer?: object;
-  /** A text that is in the vocabulary as a whole is one token, whatever the merges say. */
-  ignoresMerges?: boolean;
-  addsBos?: boolean;
-}
-
-/** What llama.cpp's names of pre-tokenizers (`tokenizer.ggml.pre`) stand for in the original `tokenizer.json`. */
-const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
-  default: { preTokenizer: BYTE_LEVEL },
-  "gpt-2": { preTokenizer: BYTE_LEVEL },
-  smollm: { preTokenizer: { type: "Sequence", pretokenizers: [{ type: "Digits", individual_digits: true }, BYTE_LEVEL] } },
-  "llama-bpe": { preTokenizer: splitByPattern("{1,3}"), ignoresMerges: true, addsBos: true },
-  qwen2: { preTokenizer: splitByPattern(""), normalizer: { type: "NFC" } },
-};
+/** An added token is found in the text as it was given, wherever it stands. */
+const PLAIN_TOKEN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
 
 /**
  * The tokenizer inside a `.gguf` file.
@@ -44,13 +18,7 @@ const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
  * @throws {ConfigError} for a kind of tokenizer that is not known here
  */
 export async function readGgufTokenizer(path: string): Promise<TokenizerParts> {
-  let metadata: Record<string, unknown>;
-  try {
-    metadata = { ...(await gguf(path, { allowLocalFile: true })).metadata };
-  } catch (cause) {
-    throw new CheckpointError(`${path}: cannot be read as a GGUF file: ${(cause as Error).message}`, { cause });
-  }
-  return ggufTokenizerParts(metadata, path);
+  return ggufTokenizerParts(readGgufHeader(path).metadata, path);
 }
 
 /**
@@ -63,7 +31,10 @@ export async function readGgufTokenizer(path: string): Promise<TokenizerParts> {
  */
 export function ggufTokenizerParts(metadata: Readonly<Record<string, unknown>>, source: string): TokenizerParts {
   const model = metadata["tokenizer.ggml.model"];
-  if (model === undefined) throw new CheckpointError(`${source}: the file has no tokenizer: tokenizer.ggml.model is missing`);
+  if (model === undefined || model === "none") {
+    const found = model === undefined ? "missing" : '"none"';
+    throw new CheckpointError(`${source}: the file has no tokenizer: tokenizer.ggml.model is ${found}`);
+  }
   const tokens = stringList(metadata, "tokenizer.ggml.tokens", source);
   if (model === "gpt2") return byteLevelParts(metadata, tokens, source);
   if (model === "llama") return sentencePieceParts(metadata, tokens, source);
@@ -88,65 +59,56 @@ function byteLevelParts(metadata: Readonly<Record<string, unknown>>, tokens: rea
   const addsBos = flag(metadata, "add_bos_token", preTokenization.addsBos ?? false);
   return parts(metadata, tokens, addsBos, {
     normalizer: preTokenization.normalizer ?? null,
-    pre_tokenizer: preTokenization.preTokenizer,
-    decoder: { ...BYTE_LEVEL, add_prefix_space: true },
-    model: bpe(tokens, merges, { ignore_merges: preTokenization.ignoresMerges ?? false }),
+    preTokenizer: { type: "Sequence", pretokenizers: preTokenization.steps },
+    decoder: byteLevel({ addPrefixSpace: true }),
+    model: bpeModel(vocabulary(metadata, tokens), merges, { ignore_merges: preTokenization.ignoresMerges ?? false }),
   });
 }
 
 /** SentencePiece's BPE: spaces are U+2581, unknown characters are bytes, and the scores give the order of the merges. */
 function sentencePieceParts(metadata: Readonly<Record<string, unknown>>, tokens: readonly string[], source: string): TokenizerParts {
   const scores = metadata["tokenizer.ggml.scores"];
-  if (!Array.isArray(scores) || scores.length !== tokens.length) {
+  if (!isNumbers(scores) || scores.length !== tokens.length) {
     throw new CheckpointError(`${source}: tokenizer.ggml.scores: expected ${tokens.length} numbers, one for each token`);
   }
   const addsSpace = flag(metadata, "add_space_prefix", true);
   const space = "\u2581";
   const replace = { type: "Replace", pattern: { String: " " }, content: space };
   const decoders = [{ type: "Replace", pattern: { String: space }, content: " " }, { type: "ByteFallback" }, { type: "Fuse" }];
+  const types = tokenTypes(metadata, tokens);
+  const merges = mergesFromScores(tokens, scores, (id) => types[id] === TOKEN_TYPES.normal);
   const unknown = tokens[Number(metadata["tokenizer.ggml.unknown_token_id"] ?? 0)] ?? null;
   return parts(metadata, tokens, flag(metadata, "add_bos_token", true), {
     normalizer: addsSpace ? { type: "Sequence", normalizers: [{ type: "Prepend", prepend: space }, replace] } : replace,
-    pre_tokenizer: null,
     decoder: { type: "Sequence", decoders: addsSpace ? [...decoders, { type: "Strip", content: " ", start: 1, stop: 0 }] : decoders },
-    model: bpe(tokens, mergesFromScores(tokens, scores as number[]), { unk_token: unknown, fuse_unk: true, byte_fallback: true }),
+    model: bpeModel(vocabulary(metadata, tokens), merges, { unk_token: unknown, fuse_unk: true, byte_fallback: true }),
   });
 }
 
-function bpe(tokens: readonly string[], merges: readonly string[][], options: object): object {
-  const defaults = {
-    type: "BPE",
-    dropout: null,
-    unk_token: null,
-    continuing_subword_prefix: null,
-    end_of_word_suffix: null,
-    fuse_unk: false,
-    byte_fallback: false,
-    ignore_merges: false,
-  };
-  return { ...defaults, ...options, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges };
+/** The tokens with their ids. Rows of the model that have no token go by `[PAD<id>]` in a file; they have no text. */
+function vocabulary(metadata: Readonly<Record<string, unknown>>, tokens: readonly string[]): Record<string, number> {
+  const types = tokenTypes(metadata, tokens);
+  const named = tokens.map((token, id) => [token, id] as const);
+  return Object.fromEntries(named.filter(([token, id]) => types[id] !== TOKEN_TYPES.unused || token !== `[PAD${id}]`));
 }
 
-function parts(metadata: Readonly<Record<string, unknown>>, tokens: readonly string[], addsBos: boolean, pipeline: object): TokenizerParts {
+function parts(
+  metadata: Readonly<Record<string, unknown>>, tokens: readonly string[], addsBos: boolean, pipeline: TokenizerPipeline,
+): TokenizerParts {
   const roleText = (name: string): string | undefined => {
     const id = metadata[`tokenizer.ggml.${name}_token_id`];
     return id === undefined ? undefined : tokens[Number(id)];
   };
   const bos = roleText("bos");
-  const types = (metadata["tokenizer.ggml.token_type"] ?? []) as number[];
-  const added = [UNKNOWN, CONTROL, USER_DEFINED];
-  const tokenizer = {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: tokens.flatMap((content, id) =>
-      added.includes(types[id] ?? 0)
-        ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] !== USER_DEFINED }]
-        : [],
-    ),
-    post_processor: addsBos && bos !== undefined ? bosProcessor(bos, tokens.indexOf(bos)) : null,
+  const types = tokenTypes(metadata, tokens);
+  const added: readonly (number | undefined)[] = [TOKEN_TYPES.unknown, TOKEN_TYPES.control, TOKEN_TYPES.userDefined];
+  const json = tokenizerJson({
     ...pipeline,
-  };
+    postProcessor: addsBos && bos !== undefined ? surround([{ id: tokens.indexOf(bos), content: bos }], []) : null,
+    addedTokens: tokens.flatMap((content, id) =>
+      added.includes(types[id]) ? [{ id, content, ...PLAIN_TOKEN, special: types[id] !== TOKEN_TYPES.userDefined }] : [],
+    ),
+  });
   const config = {
     add_bos_token: addsBos,
     bos_token: bos,
@@ -158,15 +120,18 @@ function parts(metadata: Readonly<Record<string, unknown>>, tokens: readonly str
     model_max_length: metadata[`${String(metadata["general.architecture"])}.context_length`],
   };
   const chatTemplate = metadata["tokenizer.chat_template"];
-  return { tokenizerJson: JSON.stringify(tokenizer), config, ...(typeof chatTemplate === "string" ? { chatTemplate } : {}) };
+  return { tokenizerJson: json, config, ...(typeof chatTemplate === "string" ? { chatTemplate } : {}) };
 }
 
-function bosProcessor(bos: string, id: number): object {
-  const first = { SpecialToken: { id: bos, type_id: 0 } };
-  const text = { Sequence: { id: "A", type_id: 0 } };
-  const second = { Sequence: { id: "B", type_id: 1 } };
-  const special = { [bos]: { id: bos, ids: [id], tokens: [bos] } };
-  return { type: "TemplateProcessing", single: [first, text], pair: [first, text, second], special_tokens: special };
+/** The type of every token; all are normal where the file says nothing. */
+function tokenTypes(metadata: Readonly<Record<string, unknown>>, tokens: readonly string[]): ArrayLike<number> {
+  const types = metadata["tokenizer.ggml.token_type"];
+  return isNumbers(types) ? types : tokens.map(() => TOKEN_TYPES.normal);
+}
+
+/** Lists of 32-bit numbers are typed arrays, others plain ones. */
+function isNumbers(value: unknown): value is ArrayLike<number> {
+  return Array.isArray(value) || value instanceof Float32Array || value instanceof Int32Array;
 }
 
 function flag(metadata: Readonly<Record<string, unknown>>, name: string, otherwise: boolean): boolean {

@@ -85,12 +85,16 @@ export function byteLevel(options: { addPrefixSpace?: boolean; useRegex?: boolea
   return { type: "ByteLevel", add_prefix_space: addPrefixSpace, trim_offsets: true, use_regex: useRegex };
 }
 
-/** GPT-4's split, with numbers in groups of at most `digits` (a quantifier such as `{1,3}`), then bytes as visible characters. */
-export function splitByPattern(digits: string): object {
+/** GPT-4's split, with numbers in groups of at most `digits` (a quantifier such as `{1,3}`). */
+export function gpt4Split(digits: string): object {
   const pattern =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" +
     digits +
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-  const split = { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
-  return { type: "Sequence", pretokenizers: [split, byteLevel({ useRegex: false })] };
+  return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
+}
+
+/** `gpt4Split`, then bytes as visible characters. */
+export function splitByPattern(digits: string): object {
+  return { type: "Sequence", pretokenizers: [gpt4Split(digits), byteLevel({ useRegex: false })] };
 }

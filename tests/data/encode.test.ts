@@ -219,7 +219,9 @@ describe("truncation", () => {
     expect((await encode("left", 12)).samples).toMatchObject([{ tokens: [2, a, b, c, d, 0, 3], text: "abcd", messages: [user("abcd")] }]);
     expect((await encode("left", 5)).samples).toMatchObject([{ tokens: [2, c, d, 0, 3], text: "cd", messages: [user("cd")] }]);
     const tokens = [2, ...codes("x"), 0, 3, ...codes("y"), 0, 2, a, b, c, 0, 3];
-    expect((await encode("right", 12)).samples).toMatchObject([{ tokens, text: "abc", messages: [user("x"), { role: "assistant", content: "y" }, user("abc")] }]);
+    expect((await encode("right", 12)).samples).toMatchObject([
+      { tokens, text: "abc", messages: [user("x"), { role: "assistant", content: "y" }, user("abc")] },
+    ]);
     await expectConfigError(() => encode("right", 9), /^maxPromptLen 9: .*the shortest of 13 tokens; /);
   });
 

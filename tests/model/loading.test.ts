@@ -9,7 +9,7 @@ import { temporaryFolder } from "../temporary-folder.ts";
 import { archive, floats, int, join as joinBytes, pickle, tensorCall, text } from "./formats/torch-archive.ts";
 import { type PlainTensor, readTensors, writeTensors } from "./safetensors-file.ts";
 import { type TinyModelOptions, writeTinyModel } from "./tiny-model.ts";
-import { float32Bytes, type GgufTensor, writeGguf } from "./write-gguf.ts";
+import { float32Bytes, type GgufTensor, writeGguf } from "./gguf/write-gguf.ts";
 
 const folderWith = (options: TinyModelOptions = { family: "llama" }) => writeTinyModel(temporaryFolder(), options);
 const load = (path: string) => CausalLM.load(path, { dtype: "float32" });

@@ -103,10 +103,13 @@ describe("byte-level BPE", () => {
     return (await tokenizer.encode(text, { addSpecialTokens })).map((id) => names[id]);
   };
 
-  test("gpt-2 and default merge numbers, smollm and qwen2 split them into digits", async () => {
+  test("gpt-2 merges numbers, smollm and qwen2 split them into digits, falcon and default into groups of three", async () => {
     // "1 2" and "3 4" are merged before "12 3" can be.
     expect(await encodeTokens("gpt-2", "1234")).toEqual(["12", "34"]);
-    expect(await encodeTokens("default", "1234")).toEqual(["12", "34"]);
+    expect(await encodeTokens("default", "1234")).toEqual(["123", "4"]);
+    expect(await encodeTokens("falcon", "1234")).toEqual(["123", "4"]);
+    expect(await encodeTokens("stablelm2", "1234")).toEqual(["1", "2", "3", "4"]);
+    expect(await encodeTokens("bloom", "1234")).toEqual(["12", "34"]);
     expect(await encodeTokens("smollm", "1234")).toEqual(["1", "2", "3", "4"]);
     expect(await encodeTokens("qwen2", "1234")).toEqual(["1", "2", "3", "4"]);
   });
@@ -126,10 +129,10 @@ describe("byte-level BPE", () => {
 
   test("an unknown pre-tokenizer or model is refused by name", () => {
     const error = { name: "ConfigError", code: "E_CONFIG" };
-    expect(() => ggufTokenizerParts(metadata("tekken"), "x.gguf")).toThrow(
+    expect(() => ggufTokenizerParts(metadata("chameleon"), "x.gguf")).toThrow(
       expect.objectContaining({
         ...error,
-        message: expect.stringContaining('x.gguf: pre-tokenizer "tekken" is not supported, expected one of default, gpt-2'),
+        message: expect.stringContaining('x.gguf: pre-tokenizer "chameleon" is not supported, expected one of gpt-2, phi-2'),
       }),
     );
     expect(() => ggufTokenizerParts({ ...metadata("gpt-2"), "tokenizer.ggml.model": "bert" }, "x.gguf")).toThrow(

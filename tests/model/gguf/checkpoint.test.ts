@@ -2,12 +2,14 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type GgufCheckpoint, openGguf } from "../../src/model/gguf/checkpoint.ts";
-import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
-import { CHATML_FOLDER, chatmlParts } from "../tokenizer/fixture.ts";
-import { GGUF_GOLDEN } from "./gguf-golden.ts";
+import { type GgufCheckpoint, openGguf } from "../../../src/model/gguf/checkpoint.ts";
+import type { TokenizerParts } from "../../../src/tokenizer/parts.ts";
+import { Tokenizer } from "../../../src/tokenizer/tokenizer.ts";
+import { CHATML_FOLDER, chatmlParts } from "../../tokenizer/fixture.ts";
+import { GGUF_GOLDEN } from "./golden.ts";
 import { float32Bytes, type GgufTensor, type GgufValue, writeGguf } from "./write-gguf.ts";
 
+const failure = (fields: object): unknown => expect.objectContaining(fields);
 const CHECKPOINT_ERROR = { name: "CheckpointError", code: "E_CHECKPOINT" };
 
 /** One layer: 2 heads of 4, 1 key-value head, hidden 8, MLP 32, 5 words. */
@@ -44,10 +46,8 @@ function ggufPath(tensors: readonly GgufTensor[] = [EMBEDDING], changes: Readonl
   return path;
 }
 
-async function open(...file: Parameters<typeof ggufPath>): Promise<GgufCheckpoint> {
-  const checkpoint = await openGguf(ggufPath(...file));
-  onTestFinished(() => checkpoint.close());
-  return checkpoint;
+function open(...file: Parameters<typeof ggufPath>): GgufCheckpoint {
+  return openGguf(ggufPath(...file));
 }
 
 describe("tensors", () => {
@@ -55,17 +55,17 @@ describe("tensors", () => {
     const data = new Uint8Array(Buffer.from(bytes, "hex"));
     // Twice, so that the second block's place is checked too.
     const shape = [2, values.length];
-    const checkpoint = await open([EMBEDDING, { name: "blk.0.ffn_up.weight", shape, type, data: Buffer.concat([data, data]) }]);
-    expect([...checkpoint.read("model.layers.0.mlp.up_proj.weight")]).toEqual([...values, ...values]);
+    const checkpoint = open([EMBEDDING, { name: "blk.0.ffn_up.weight", shape, type, data: Buffer.concat([data, data]) }]);
+    expect(checkpoint.read("model.layers.0.mlp.up_proj.weight").numbers()).toEqual([...values, ...values]);
     expect(checkpoint.shape("model.layers.0.mlp.up_proj.weight")).toEqual(shape);
   });
 
   test("half precision has infinities, NaN, subnormals and signed zero", async () => {
     const data = new Uint8Array(Uint16Array.of(0x7c00, 0xfc00, 0x7e00, 0x0001, 0x8000, 0x03ff).buffer);
-    const checkpoint = await open([EMBEDDING, { name: "blk.0.ffn_norm.weight", shape: [6], type: "F16", data }]);
+    const checkpoint = open([EMBEDDING, { name: "blk.0.ffn_norm.weight", shape: [6], type: "F16", data }]);
     // 0x0001 is 2^-24, 0x03ff is 1023 * 2^-24.
     const expected = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NaN, 2 ** -24, -0, 1023 * 2 ** -24];
-    expect([...checkpoint.read("model.layers.0.post_attention_layernorm.weight")]).toEqual(expected);
+    expect(checkpoint.read("model.layers.0.post_attention_layernorm.weight").numbers()).toEqual(expected);
   });
 
   test("have the names and the order of a Hugging Face checkpoint", async () => {
@@ -83,29 +83,30 @@ describe("tensors", () => {
       "blk.12.ffn_up.bias": "model.layers.12.mlp.up_proj.bias",
       "blk.12.ffn_down.weight": "model.layers.12.mlp.down_proj.weight",
     };
-    const checkpoint = await open(Object.keys(names).map((name) => tensor(name, [1, 2, 3, 4], 8)));
+    const checkpoint = open(Object.keys(names).map((name) => tensor(name, [1, 2, 3, 4], 8)));
     expect(checkpoint.names()).toEqual(Object.values(names));
   });
 
   test("rows of q and k are put back into the order of Hugging Face's rotary positions", async () => {
     // The converter turns the rows h0 h1 h2 h3 of a head (pairs h0, h2 and h1, h3) into h0 h2 h1 h3 (pairs of neighbours).
     const stored = [0, 2, 1, 3, 10, 12, 11, 13];
-    const checkpoint = await open([
+    const checkpoint = open([
       EMBEDDING,
       tensor("blk.0.attn_q.weight", stored, 8),
       tensor("blk.0.attn_k.weight", stored.slice(0, 4), 8),
       tensor("blk.0.attn_v.weight", stored.slice(0, 4), 8),
       { name: "blk.0.attn_q.bias", shape: [8], type: "F32", data: float32Bytes(stored) },
     ]);
-    const firstColumn = (name: string) => [...checkpoint.read(`model.layers.0.self_attn.${name}`)].filter((_, index) => index % 8 === 0);
+    const values = (name: string) => checkpoint.read(`model.layers.0.self_attn.${name}`).numbers();
+    const firstColumn = (name: string) => values(name).filter((_, index) => index % 8 === 0);
     expect(firstColumn("q_proj.weight")).toEqual([0, 1, 2, 3, 10, 11, 12, 13]);
     expect(firstColumn("k_proj.weight")).toEqual([0, 1, 2, 3]);
     expect(firstColumn("v_proj.weight")).toEqual([0, 2, 1, 3]);
-    expect([...checkpoint.read("model.layers.0.self_attn.q_proj.bias")]).toEqual([0, 1, 2, 3, 10, 11, 12, 13]);
+    expect(checkpoint.read("model.layers.0.self_attn.q_proj.bias").numbers()).toEqual([0, 1, 2, 3, 10, 11, 12, 13]);
   });
 
   test("an unknown name is refused", async () => {
-    const checkpoint = await open();
+    const checkpoint = open();
     const error = expect.objectContaining({ ...CHECKPOINT_ERROR, message: expect.stringMatching(/model\.gguf: tensor "x" is missing$/) });
     expect(() => checkpoint.read("x")).toThrow(error);
     expect(() => checkpoint.shape("x")).toThrow(error);
@@ -114,7 +115,7 @@ describe("tensors", () => {
 
 describe("config", () => {
   test("is what config.json would say", async () => {
-    const { config, generationConfig } = await open();
+    const { config, generationConfig } = open();
     expect(config).toEqual({
       architectures: ["LlamaForCausalLM"],
       model_type: "llama",
@@ -141,7 +142,7 @@ describe("config", () => {
 
   test("an output tensor unties the head, biases are noticed, and pad_token_id is taken", async () => {
     const tensors = ["output.weight", "blk.0.attn_q.bias", "blk.0.ffn_up.bias"].map((name) => tensor(name, [1], 8));
-    const { config } = await open([EMBEDDING, ...tensors], {
+    const { config } = open([EMBEDDING, ...tensors], {
       "tokenizer.ggml.padding_token_id": 2,
       "llama.attention.head_count_kv": undefined,
     });
@@ -155,7 +156,7 @@ describe("config", () => {
   });
 
   test("linear scaling of positions is taken over", async () => {
-    const { config } = await open([EMBEDDING], { "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4 });
+    const { config } = open([EMBEDDING], { "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4 });
     expect(config["rope_scaling"]).toEqual({ rope_type: "linear", factor: 4 });
   });
 
@@ -179,7 +180,7 @@ describe("config", () => {
       type: "F32",
       data: float32Bytes(llama3Factors(500000, 64, 32, original)),
     });
-    const { config, names } = await open([EMBEDDING, factors(8192)], wide);
+    const { config, names } = open([EMBEDDING, factors(8192)], wide);
     expect(config["rope_scaling"]).toEqual({
       rope_type: "llama3",
       factor: 32,
@@ -188,25 +189,25 @@ describe("config", () => {
       original_max_position_embeddings: 8192,
     });
     expect(names()).toEqual(["model.embed_tokens.weight"]);
-    await expect(open([EMBEDDING, factors(4096)], wide)).rejects.toMatchObject({
+    expect(() => open([EMBEDDING, factors(4096)], wide)).toThrow(failure({
       ...CHECKPOINT_ERROR,
       message: expect.stringContaining("rope_freqs.weight: expected the frequency factors of Llama 3's rotary scaling, found others"),
-    });
+    }));
   });
 
   test("missing or unusable settings are refused by name", async () => {
-    await expect(open([EMBEDDING], { "llama.block_count": undefined })).rejects.toMatchObject({
+    expect(() => open([EMBEDDING], { "llama.block_count": undefined })).toThrow(failure({
       ...CHECKPOINT_ERROR,
       message: expect.stringContaining("llama.block_count: expected a number, found nothing"),
-    });
-    await expect(open([EMBEDDING], { "llama.rope.dimension_count": 2 })).rejects.toMatchObject({
+    }));
+    expect(() => open([EMBEDDING], { "llama.rope.dimension_count": 2 })).toThrow(failure({
       ...CHECKPOINT_ERROR,
-      message: expect.stringContaining("llama.rope.dimension_count is 2, expected the head size 4"),
-    });
-    await expect(open([EMBEDDING], { "llama.rope.scaling.type": "yarn" })).rejects.toMatchObject({
+      message: expect.stringContaining("llama.rope.dimension_count is 2, expected 4: partial rotary positions"),
+    }));
+    expect(() => open([EMBEDDING], { "llama.rope.scaling.type": "yarn" })).toThrow(failure({
       ...CHECKPOINT_ERROR,
       message: expect.stringContaining("llama.rope.scaling.factor is missing"),
-    });
+    }));
   });
 });
 
@@ -214,26 +215,26 @@ describe("a file that cannot be used is refused", () => {
   const refused = (message: RegExp) => ({ ...CHECKPOINT_ERROR, message: expect.stringMatching(message) });
 
   test("another architecture", async () => {
-    await expect(open([EMBEDDING], { "general.architecture": "mamba" })).rejects.toMatchObject(
-      refused(/model\.gguf: architecture "mamba" is not supported in a GGUF file, expected "llama"$/),
-    );
+    expect(() => open([EMBEDDING], { "general.architecture": "mamba" })).toThrow(failure(
+      refused(/model\.gguf: architecture "mamba" is not supported in a GGUF file, expected one of llama, qwen2, /),
+    ));
   });
 
   test("another tensor type, by tensor and type", async () => {
-    const tensors: GgufTensor[] = [EMBEDDING, { name: "blk.0.ffn_up.weight", shape: [1, 256], type: "Q4_K", data: new Uint8Array(144) }];
-    await expect(open(tensors)).rejects.toMatchObject(refused(/tensor "blk\.0\.ffn_up\.weight" is of type Q4_K, expected one of F32, F16/));
+    const tensors: GgufTensor[] = [EMBEDDING, { name: "blk.0.ffn_up.weight", shape: [1, 256], type: "IQ1_S", data: new Uint8Array(50) }];
+    expect(() => open(tensors)).toThrow(failure(refused(/tensor "blk\.0\.ffn_up\.weight" is of type IQ1_S, expected one of F32, F16/)));
   });
 
   test("rows that are not whole blocks", async () => {
     const tensors: GgufTensor[] = [EMBEDDING, { name: "blk.0.ffn_up.weight", shape: [2, 16], type: "Q8_0", data: new Uint8Array(34) }];
-    await expect(open(tensors)).rejects.toMatchObject(refused(/is \[2, 16\], but rows of Q8_0 come in blocks of 32/));
+    expect(() => open(tensors)).toThrow(failure(refused(/is \[2, 16\], but rows of Q8_0 come in blocks of 32/)));
   });
 
   test("an unexpected tensor, and a missing embedding", async () => {
-    await expect(open([EMBEDDING, tensor("blk.0.ffn_gate_inp.weight", [1], 8)])).rejects.toMatchObject(
+    expect(() => open([EMBEDDING, tensor("blk.0.ffn_gate_inp.weight", [1], 8)])).toThrow(failure(
       refused(/unexpected tensor "blk\.0\.ffn_gate_inp\.weight"/),
-    );
-    await expect(open([])).rejects.toMatchObject(refused(/tensor "token_embd\.weight" is missing/));
+    ));
+    expect(() => open([])).toThrow(failure(refused(/tensor "token_embd\.weight" is missing/)));
   });
 
   test("a truncated file, wherever it ends", async () => {
@@ -241,21 +242,20 @@ describe("a file that cannot be used is refused", () => {
     const whole = readFileSync(path);
     for (const length of [whole.length - 1, whole.length - 161, whole.length - 200, 200, 100, 30]) {
       truncateSync(path, length);
-      await expect(openGguf(path), `${length} bytes`).rejects.toMatchObject(
-        refused(/model\.gguf: .*truncated|cannot be read as a GGUF file/),
-      );
+      expect(() => openGguf(path), `${length} bytes`).toThrow(failure(refused(/model\.gguf: .*truncated/)));
       writeFileSync(path, whole);
     }
-    await expect(openGguf(path).then((checkpoint) => checkpoint.close())).resolves.toBeUndefined();
+    expect(openGguf(path).names()).toEqual(["model.embed_tokens.weight"]);
   });
 
   test("a file that is not GGUF, an empty one and none", async () => {
     const path = ggufPath();
     writeFileSync(path, "not a model");
-    await expect(openGguf(path)).rejects.toMatchObject(refused(/cannot be read as a GGUF file: not a valid gguf file/));
+    const magic = /cannot be read as a GGUF file: not a valid GGUF file: it does not start with the magic number/;
+    expect(() => openGguf(path)).toThrow(failure(refused(magic)));
     writeFileSync(path, "");
-    await expect(openGguf(path)).rejects.toMatchObject(refused(/cannot be read as a GGUF file/));
-    await expect(openGguf(`${path}.gguf`)).rejects.toMatchObject(refused(/cannot be read as a GGUF file: ENOENT/));
+    expect(() => openGguf(path)).toThrow(failure(refused(/cannot be read as a GGUF file/)));
+    expect(() => openGguf(`${path}.gguf`)).toThrow(failure(refused(/cannot be read as a GGUF file: ENOENT/)));
   });
 });
 
@@ -290,19 +290,17 @@ describe("tokenizer", () => {
     for (const key of ["vocabSize", "bosTokenId", "eosTokenId", "padTokenId", "endOfTurnTokenId", "chatTemplate"] as const) {
       expect(fromFile[key]).toBe(original[key]);
     }
-    const checkpoint = await openGguf(path);
-    onTestFinished(() => checkpoint.close());
-    const fromParts = await Tokenizer.fromParts(checkpoint.tokenizer);
+    const checkpoint = openGguf(path);
+    const fromParts = await Tokenizer.fromParts(checkpoint.tokenizer as TokenizerParts);
     expect(await fromParts.encode("The user asks 456 questions.")).toEqual(await original.encode("The user asks 456 questions."));
   });
 
   test("a file without one still gives its weights", async () => {
     const path = ggufPath();
-    const checkpoint = await openGguf(path);
-    onTestFinished(() => checkpoint.close());
-    expect(checkpoint.read("model.embed_tokens.weight")).toHaveLength(40);
+    const checkpoint = openGguf(path);
+    expect(checkpoint.read("model.embed_tokens.weight").size).toBe(40);
     const error = { ...CHECKPOINT_ERROR, message: `${path}: the file has no tokenizer: tokenizer.ggml.model is missing` };
     await expect(Tokenizer.load(path)).rejects.toMatchObject(error);
-    expect(() => checkpoint.tokenizer).toThrow(expect.objectContaining(error));
+    expect(checkpoint.tokenizer).toBeUndefined();
   });
 });

@@ -1,7 +1,10 @@
 import { writeFileSync } from "node:fs";
 
 /** GGML's numbers of the tensor types that tests write. */
-export const GGML_TYPES = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q4_K: 12, BF16: 30 } as const;
+export const GGML_TYPES = {
+  F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q2_K: 10, Q3_K: 11, Q4_K: 12, Q5_K: 13, Q6_K: 14, IQ1_S: 19, IQ4_NL: 20,
+  IQ4_XS: 23, BF16: 30,
+} as const;
 
 export interface GgufTensor {
   name: string;
