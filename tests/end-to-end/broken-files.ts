@@ -46,11 +46,6 @@ function writeBrokenModels(folder: string): void {
     ["nan-reward", "reward"],
   ] as const)
     poison(join(copy(name, of), "model.safetensors"));
-  writeTinyModel(join(folder, "other-vocabulary"), {
-    family: "llama",
-    tokenizer: true,
-    config: { vocab_size: 410, max_position_embeddings: 128 },
-  });
   mkdirSync(join(folder, "notes"));
   writeFileSync(join(folder, "notes", "todo.txt"), "mine");
 }
