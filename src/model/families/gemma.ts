@@ -34,7 +34,8 @@ export const gemma3: Family = {
     const old = { dims: headDim, theta: read.number("rope_local_base_freq", 10000), scaling: { kind: "none" } } as const;
     const isNested = read.nested("rope_parameters")?.has("sliding_attention") ?? false;
     const local = isNested ? rotaryOf(read, { headDim, maxPositions, layerType: "sliding_attention" }) : old;
-    const layered = withLayers(plain, ({ window }) => ({ rotary: window > 0 ? local : full }));
+    // transformers reads attn_logit_softcapping here and does not use it; the published models have none.
+    const layered = withLayers(plain, ({ window }) => ({ softcap: 0, rotary: window > 0 ? local : full }));
     return { ...layered, attention: { ...layered.attention, headNorm: { kind: "rms-plus-one", eps, perHead: false } } };
   },
 };

@@ -14,6 +14,7 @@ function spec(read: ConfigReader): DecoderSpec {
   const heads = plainHeads(hiddenSize, read.count("n_head", 16), ["n_embd", "n_head"]);
   const rotary = { dims: read.count("rotary_dim", heads.headDim), theta: 10000, scaling: { kind: "none" } } as const;
   read.ignore("rotary", "scale_attn_weights");
+  read.mustBeOff("tie_word_embeddings"); // the head's bias belongs to a head of its own
   return {
     vocabSize: read.count("vocab_size"), hiddenSize, numLayers, maxPositions: read.count("n_positions", 2048),
     norm: { kind: "layer", eps: read.number("layer_norm_epsilon", 1e-5), affine: true, placement: "before" },
@@ -25,7 +26,7 @@ function spec(read: ConfigReader): DecoderSpec {
     },
     embedding: { size: hiddenSize },
     finalNorm: true,
-    tiesEmbeddings: read.boolean("tie_word_embeddings", false),
+    tiesEmbeddings: false,
     headBias: true,
   };
 }
