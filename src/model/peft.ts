@@ -3,10 +3,13 @@ import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import { SafetensorsFile, writeSafetensors } from "../tensor/safetensors.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { WeightFile } from "../tensor/weight-file.ts";
+import { TorchFile } from "./formats/torch-file.ts";
 import type { Lora } from "./lora.ts";
 
 const CONFIG_FILE = "adapter_config.json";
 const WEIGHTS_FILE = "adapter_model.safetensors";
+const PICKLED_FILE = "adapter_model.bin";
 /** What PEFT puts before the names of the model that it wraps. */
 const PREFIX = "base_model.model.";
 
@@ -40,20 +43,24 @@ const unsupported = [
 /** Starts that leave the base model's weights as they are; others (PiSSA, OLoRA, CorDA, LoftQ) change them. */
 const knownStarts = [undefined, null, true, false, "gaussian", "eva", "orthogonal"];
 
+/** Old adapters are pickled; the reader takes nothing but tensors from them. */
+function openWeights(dir: string): WeightFile {
+  const path = join(dir, WEIGHTS_FILE), pickled = join(dir, PICKLED_FILE);
+  if (existsSync(path)) return new SafetensorsFile(path);
+  if (existsSync(pickled)) return new TorchFile(pickled);
+  throw new CheckpointError(`${dir}: has neither ${WEIGHTS_FILE} nor ${PICKLED_FILE}; a LoRA adapter has one of them`);
+}
+
 type PeftConfig = Readonly<Record<string, unknown>>;
 
 /**
- * Opens a folder with `adapter_config.json` and `adapter_model.safetensors`, as PEFT and tschat write it.
+ * Opens a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`), as PEFT and tschat write it.
  *
  * @throws {CheckpointError} when something is missing or damaged, or the adapter is of a kind that tschat does not compute, naming it
  */
 export function readPeftAdapter(dir: string): StoredAdapter {
   const config = readConfig(dir);
-  const path = join(dir, WEIGHTS_FILE);
-  if (!existsSync(path)) {
-    throw new CheckpointError(`${dir}: has no ${WEIGHTS_FILE}; a LoRA adapter has one, and pickled ones (.bin) are never opened`);
-  }
-  const file = new SafetensorsFile(path);
+  const file = openWeights(dir), { path } = file;
   const factors = new Map<string, StoredFactors>(), saved = new Map<string, Tensor>();
   const names = new Set(file.names());
   for (const name of names) {

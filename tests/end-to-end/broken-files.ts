@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { readTensors, writeTensors } from "../model/safetensors-file.ts";
-import { writeTinyModel } from "../model/tiny-model.ts";
 import { writeJsonl } from "../pipeline/memory-run.ts";
 import { writeTinyModels } from "../ppo/tiny-rlhf.ts";
 import { pairFile, pairs } from "./cli.ts";

@@ -134,3 +134,23 @@ test.each<[string, object]>([
   const old = await CausalLM.load(changed(path, undefined, { ...configIn(path), ...options }), { dtype: "float32" });
   expect(noGrad(() => old.tokenLogprobs(rows).logprobs.numbers())).toEqual(noGrad(() => model.tokenLogprobs(rows).logprobs.numbers()));
 });
+
+// What published files say besides the shape, written down from them.
+test.each<[string, object]>([
+  ["tiny-llama", {
+    is_llama_config: true, rope_interleaved: false, "transformers.js_config": { dtype: "q4" }, pretraining_tp: 1, unsloth_version: "2024.9",
+    max_sequence_length: 2048, _name_or_path: "x",
+  }],
+  ["tiny-gemma2", { cache_implementation: "hybrid", hidden_act: "gelu_pytorch_tanh", sliding_window_size: 5 }],
+  ["tiny-phi3", { auto_map: { AutoConfig: "a.B" }, full_attn_mod: 1, interpolate_factor: 1, lm_head_bias: false, embd_pdrop: 0.1 }],
+  ["tiny-opt", { learned_embeddings: true, scale_embeddings: false, prefix: "</s>", activation_dropout: 0.1 }],
+  ["tiny-bloom-5-heads", { attention_softmax_in_fp32: true, bias_dropout_fusion: true, offset_alibi: 100, skip_bias_add: true }],
+  ["tiny-gpt2", { n_ctx: 64, n_special: 0, predict_special_tokens: true, task_specific_params: { a: { do_sample: true } } }],
+  ["tiny-gptj", { rotary: true, scale_attn_weights: true, gradient_checkpointing: false, summary_type: "cls_index" }],
+  ["tiny-gpt-neox", { custom_pipelines: { "text-generation": { impl: "x" } }, classifier_dropout: 0.1 }],
+  ["tiny-falcon-7b", { ff_factor: 4, apply_residual_connection_post_layernorm: false }],
+  ["tiny-stablelm", { rotary_scaling_factor: 1, use_cache: true }],
+])("%s loads with what its publishers wrote beside: %o", async (name, extra) => {
+  const path = join(GOLDENS, name);
+  await CausalLM.load(changed(path, undefined, { ...configIn(path), ...extra }));
+});

@@ -140,14 +140,26 @@ describe("an adapter that does not belong to the model is refused:", () => {
 
 test.each([
   ["adapter_config.json", "has no adapter_config.json; give the folder of a LoRA adapter in PEFT's format"],
-  ["adapter_model.safetensors", "has no adapter_model.safetensors; a LoRA adapter has one, and pickled ones (.bin) are never opened"],
+  ["adapter_model.safetensors", "has neither adapter_model.safetensors nor adapter_model.bin; a LoRA adapter has one of them"],
 ])("a folder without %s is an error that says so", (file, message) => {
   const folder = changed({});
   rmSync(join(folder, file));
+  rmSync(join(folder, "adapter_model.bin"));
   const expected = { name: "CheckpointError", code: "E_CHECKPOINT", message: `${folder}: ${message}` };
   expect(failure(() => readPeftAdapter(folder))).toEqual(expected);
   copyFileSync(fixture("adapters/llama-some/golden.safetensors"), join(folder, file)); // no JSON, and other tensors
   expect(() => readPeftAdapter(folder)).toThrow(file.endsWith("json") ? "cannot be read as JSON" : "is no tensor of a LoRA adapter");
+});
+
+test("an old adapter's pickled file has the same tensors, and counts only without safetensors", () => {
+  const both = readPeftAdapter(fixture("adapters/llama-some")), folder = changed({});
+  rmSync(join(folder, "adapter_model.safetensors"));
+  const pickled = readPeftAdapter(folder);
+  expect([...pickled.factors.keys()].sort()).toEqual([...both.factors.keys()].sort());
+  for (const [module, { a, b }] of both.factors) {
+    expect(pickled.factors.get(module)?.a.numbers()).toEqual(a.numbers());
+    expect(pickled.factors.get(module)?.b.numbers()).toEqual(b.numbers());
+  }
 });
 
 test("a reward model's adapter brings its head, and makes the reward model of the language model again", async () => {

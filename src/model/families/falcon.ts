@@ -19,7 +19,8 @@ function spec(read: ConfigReader): DecoderSpec {
   const numHeads = read.count("num_attention_heads", 71);
   const plain = plainHeads(hiddenSize, numHeads, ["hidden_size", "num_attention_heads"]), { headDim } = plain;
   const isGrouped = read.boolean("new_decoder_architecture", false), isMultiQuery = read.boolean("multi_query", true);
-  read.ignore("num_kv_heads");
+  read.mustBeOff("apply_residual_connection_post_layernorm");
+  read.ignore("num_kv_heads", "ff_factor"); // the width of the MLP is in ffn_hidden_size
   const numKvHeads = isGrouped ? read.count("num_kv_heads", numHeads) : isMultiQuery ? 1 : numHeads;
   if (numHeads % numKvHeads !== 0) {
     throw new ConfigError(`config.json: "num_attention_heads" (${numHeads}) must be a multiple of "num_kv_heads" (${numKvHeads})`);

@@ -56,7 +56,8 @@ function later(
   read: ConfigReader, { softcaps, isSliding }: { softcaps: readonly [number, number]; isSliding: (layer: number) => boolean },
 ): DecoderSpec {
   const plain = gemmaSpec(read, ["hidden_activation", "gelu_pytorch_tanh"], 4);
-  read.ignore("hidden_act"); // written by the first versions beside hidden_activation, which is right
+  // Written by the first versions beside hidden_activation and sliding_window, which are right.
+  read.ignore("hidden_act", "sliding_window_size");
   const cap = (key: string, fallback: number) => (read.has(key) ? read.number(key) : read.hasNull(key) ? 0 : fallback);
   const scale = read.number("query_pre_attn_scalar", 256) ** -0.5, softcap = cap("attn_logit_softcapping", softcaps[0]);
   const windows = windowsOf(read, plain.numLayers, { window: read.count("sliding_window", 4096), isSliding });

@@ -9,6 +9,7 @@ export const llama: Family = {
 };
 
 function spec(read: ConfigReader): DecoderSpec {
+  read.mustBeOff("rope_interleaved");
   const plain = gatedSpec(read), bias = read.boolean("attention_bias", false);
   return {
     ...plain, attention: { ...plain.attention, inputBias: bias, outputBias: bias },

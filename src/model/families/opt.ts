@@ -13,6 +13,8 @@ const POSITION_OFFSET = 2;
 function spec(read: ConfigReader): DecoderSpec {
   const hiddenSize = read.count("hidden_size"), numLayers = read.count("num_hidden_layers");
   const heads = plainHeads(hiddenSize, read.count("num_attention_heads"), ["hidden_size", "num_attention_heads"]);
+  read.ignore("learned_embeddings"); // Galactica
+  read.mustBeOff("scale_embeddings");
   const bias = read.boolean("enable_bias", true), before = read.boolean("do_layer_norm_before", true);
   return {
     vocabSize: read.count("vocab_size"), hiddenSize, numLayers, maxPositions: read.count("max_position_embeddings", 2048),

@@ -13,6 +13,7 @@ function spec(read: ConfigReader): DecoderSpec {
     norm: { kind: "layer", epsKey: "layer_norm_eps" }, inputBias: read.boolean("use_qkv_bias", false), rotaryShare: 0.25,
     maxPositions: 4096,
   });
+  read.ignore("rotary_scaling_factor"); // 1 in StableLM 3B
   const { eps } = plain.norm, headNorm = { kind: "layer", eps, perHead: true } as const;
   const attention = read.boolean("qk_layernorm", false) ? { ...plain.attention, headNorm } : plain.attention;
   return { ...plain, attention, residual: read.boolean("use_parallel_residual", false) ? "parallel-one-norm" : "sequential" };
