@@ -1,5 +1,9 @@
 import type { CommandSpec } from "../config/command.ts";
+import { configField } from "../config/common.ts";
+import type { ConfigOf, Fields } from "../config/fields.ts";
+import type { Flags } from "../config/resolve.ts";
 import { previewFields, validateFields } from "./data-config.ts";
+import { settingsFile } from "./step-command.ts";
 
 /** `tschat data preview` */
 export const dataPreviewCommand: CommandSpec = {
@@ -10,12 +14,11 @@ export const dataPreviewCommand: CommandSpec = {
     "tschat data preview --data pairs.jsonl",
     "tschat data preview --data pairs.jsonl --model SmolLM2-135M-Instruct.gguf --step reward --limit 5",
     "tschat data preview --data qa.csv --data-fields prompt=question,completion=answer",
+    "tschat data preview --config train.yaml --step ppo",
   ],
-  fields: previewFields,
+  fields: { ...previewFields, ...configField },
   run: async (flags) => {
-    const { flagLayer, resolve } = await import("../config/resolve.ts");
-    const { fetchInputs } = await import("./hub-inputs.ts");
-    const config = await fetchInputs(previewFields, resolve({ name: "data preview", fields: previewFields }, [flagLayer(flags)]));
+    const config = await dataConfig("data preview", previewFields, flags);
     return (await import("./data-preview.ts")).preview(config, process.stdout);
   },
 };
@@ -30,11 +33,17 @@ export const dataValidateCommand: CommandSpec = {
     "tschat data validate --data train.jsonl.gz --eval-data test.jsonl --report bad.jsonl",
     "tschat data validate --data pairs.jsonl --model SmolLM2-135M-Instruct.gguf --max-seq-len 1024",
   ],
-  fields: validateFields,
+  fields: { ...validateFields, ...configField },
   run: async (flags) => {
-    const { flagLayer, resolve } = await import("../config/resolve.ts");
-    const { fetchInputs } = await import("./hub-inputs.ts");
-    const config = await fetchInputs(validateFields, resolve({ name: "data validate", fields: validateFields }, [flagLayer(flags)]));
+    const config = await dataConfig("data validate", validateFields, flags);
     return (await import("./data-validate.ts")).validate(config, process.stdout);
   },
 };
+
+/** The flags over what a settings file of training says: at its top, and with `--step` in that step's section. */
+async function dataConfig<F extends Fields>(name: string, fields: F, flags: Flags): Promise<ConfigOf<F>> {
+  const { fileLayers, flagLayer, resolve } = await import("../config/resolve.ts");
+  const { fetchInputs } = await import("./hub-inputs.ts");
+  const layers = [flagLayer(flags), ...fileLayers(await settingsFile(flags), String(flags["step"] ?? ""))];
+  return fetchInputs(fields, resolve({ name, fields }, layers));
+}

@@ -35,7 +35,7 @@ export interface GenerationLimits {
 const PREFILL_TOKENS = 512;
 
 /** Decode steps after which the heap is trimmed: their results, large beside small, leave holes that are never filled. */
-const TRIMMED_STEPS = 32;
+const TRIMMED_STEPS = 8;
 
 /** One prompt and the answers to it. */
 interface Group {

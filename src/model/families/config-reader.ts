@@ -109,8 +109,7 @@ const meaningless = new Set([
   // who and what
   "model_type", "architectures", "auto_map", "name_or_path", "transformers_version", "torch_dtype", "dtype", "transformers.js_config",
   "tokenizer_class", "language", "finetuning_task", "task_specific_params", "problem_type", "id2label", "label2id", "num_labels", "tschat",
-  "is_llama_config", "custom_pipelines", "predict_special_tokens", "n_special", "model_max_length",
-  "max_sequence_length",
+  "is_llama_config", "custom_pipelines", "predict_special_tokens", "n_special", "model_max_length", "max_sequence_length",
   "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout", "gradient_checkpointing",
   // token ids and old generation settings
   "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "unk_token_id", "prefix", "max_length",
