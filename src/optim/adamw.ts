@@ -55,6 +55,20 @@ export class AdamW {
   /** Optimizer steps taken. */
   get numSteps(): number { return this.#steps; }
 
+  /** Everything that training goes on from, by names that hold for any optimizer over the same blocks. */
+  stateTensors(): ReadonlyMap<string, Tensor> {
+    return new Map(this.states.flatMap(({ block, master, mean, meanOfSquares }) =>
+      Object.entries({ master, mean, meanOfSquares }).map(([what, tensor]) => [`${block.name}.${what}`, tensor])));
+  }
+  /** Goes on from `stateTensors` of an optimizer that had taken so many steps, parameters included. */
+  restore(read: (name: string) => Tensor, numSteps: number): void {
+    this.#steps = numSteps;
+    noGrad(() => {
+      for (const [name, tensor] of this.stateTensors()) tidy(() => void tensor.copy_(read(name)));
+      for (const { parameters, master } of this.states) if (master !== parameters) parameters.copy_(master);
+    });
+  }
+
   /**
    * Moves the parameters along the blocks' gradients, which stay as they are.
    *
