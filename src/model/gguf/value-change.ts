@@ -1,10 +1,11 @@
-import { indices } from "../../tensor/create.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { groupedOrder } from "../families/entries.ts";
+import { toCheckpoint, toLeaf } from "../layout.ts";
 
 /** How a tensor in a GGUF file differs from the one in the Hugging Face folder. */
 export type ValueChange =
   /** Row `i` of the file is row `order(rows)[i]` of the folder. */
-  | { readonly kind: "rows"; order(rows: number): number[] }
+  | { readonly kind: "rows"; order(rows: number): readonly number[] }
   /** The file has `by` more than the folder in every element. */
   | { readonly kind: "shift"; readonly by: number }
   /** The file's matrix is the transposed one. */
@@ -16,11 +17,7 @@ export function fromGguf(tensor: Tensor, change: ValueChange | undefined): Tenso
     case undefined: return tensor;
     case "shift": return tensor.sub(change.by);
     case "transpose": return tensor.transpose(0, 1).contiguous();
-    case "rows": {
-      const order = change.order(tensor.shape[0] ?? 0), inverse = new Array<number>(order.length);
-      for (const [stored, row] of order.entries()) inverse[row] = stored;
-      return tensor.indexSelect(0, indices(inverse));
-    }
+    case "rows": return toCheckpoint({ shape: tensor.shape, order: change.order(tensor.shape[0] ?? 0) }, tensor);
     default: return change satisfies never;
   }
 }
@@ -31,7 +28,7 @@ export function toGguf(tensor: Tensor, change: ValueChange | undefined): Tensor 
     case undefined: return tensor;
     case "shift": return tensor.to("float32").add(change.by);
     case "transpose": return tensor.transpose(0, 1).contiguous();
-    case "rows": return tensor.indexSelect(0, indices(change.order(tensor.shape[0] ?? 0)));
+    case "rows": return toLeaf({ shape: tensor.shape, order: change.order(tensor.shape[0] ?? 0) }, tensor);
     default: return change satisfies never;
   }
 }
@@ -60,11 +57,6 @@ export function rotaryNeighbours(numHeads: number): ValueChange {
 export function groupedHeads(numHeads: number, numKvHeads: number): ValueChange {
   return {
     kind: "rows",
-    order: (rows) => {
-      const headDim = rows / (numHeads + 2 * numKvHeads), perGroup = numHeads / numKvHeads;
-      const heads = Array.from({ length: numHeads }, (_, head) => Math.floor(head / perGroup) * (perGroup + 2) + (head % perGroup));
-      const after = (place: number) => Array.from({ length: numKvHeads }, (_, group) => group * (perGroup + 2) + perGroup + place);
-      return [...heads, ...after(0), ...after(1)].flatMap((head) => Array.from({ length: headDim }, (_, row) => head * headDim + row));
-    },
+    order: (rows) => groupedOrder(numKvHeads, numHeads / numKvHeads, rows / (numHeads + 2 * numKvHeads)),
   };
 }
